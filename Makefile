@@ -1,0 +1,46 @@
+# Every task of the project; `make help` lists them. Needs Python 3.11+ (venv, pip) and make, nothing else.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export QALQAN_HOME ?= .qalqan
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test check format bench lock clean
+
+help: ## List the tasks
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+install: $(VENV)/.installed ## Make .venv with everything, and .venv/bin/qalqan
+
+$(VENV)/.installed: requirements.lock pyproject.toml shared/pyproject.toml
+	@echo "Installing into $(VENV) ..."
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e shared -e .
+	@touch $@
+
+demo: install ## Start everything, replay a real disaster, check it, report, stop
+	@$(BIN)/qalqan demo
+
+test: install ## Run the tests on a real broker and database
+	@$(BIN)/python -m pytest
+
+check: install ## Format check, lint, types, architecture
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+format: install ## Format the code
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+bench: install ## Measure, both sides in one run (ONLY=name for one benchmark)
+	@$(BIN)/python -m tests.bench $(if $(ONLY),--only $(ONLY))
+
+lock: install ## Renew requirements.lock from requirements.in
+	@$(BIN)/python -m pip install --quiet uv
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes requirements.in -o requirements.lock
+
+clean: ## Remove the virtual environment and the local network
+	rm -rf $(VENV) $(QALQAN_HOME)

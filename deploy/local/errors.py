@@ -1,0 +1,42 @@
+"""The one failure of the runner that a person can do something about."""
+
+import errno
+
+
+class CannotStart(Exception):
+    """What is missing (a port, the disk, the network, a program) and what to do, in one sentence for a
+    person."""
+
+
+def explain(error: OSError, doing: str) -> CannotStart:
+    """`error`, met while `doing`, as a sentence with what to do next."""
+    elsewhere = "choose another place with --home or QALQAN_HOME"
+    what = {
+        errno.ENOSPC: "the disk is full: free some space and start again",
+        errno.EDQUOT: "your disk quota is used up: free some space and start again",
+        errno.EROFS: f"the file system is read-only: {elsewhere}",
+        errno.EACCES: f"permission is denied: {elsewhere}",
+        errno.EPERM: f"permission is denied: {elsewhere}",
+        errno.EADDRINUSE: "the port is in use: start again to get another one",
+        errno.ENOMEM: "the memory is full: stop other programs and start again",
+        errno.EMFILE: "too many files are open: raise the limit (ulimit -n) and start again",
+    }.get(error.errno or 0, error.strerror or str(error))
+    where = f" ({error.filename})" if error.filename else ""
+    return CannotStart(f"While {doing}{where}, {what}.")
+
+
+_SIGNS = {
+    "Address already in use": "its port was taken by another program; start again to get another port",
+    "No space left on device": "the disk is full; free some space and start again",
+    "Cannot allocate memory": "the memory is full; stop other programs and start again",
+    "OutOfMemoryError": "the memory is full; stop other programs and start again",
+}
+
+
+def last_words(output: str) -> str:
+    """What a program's output means for a person, where we know it, else its last line; without a full stop."""
+    for sign, advice in _SIGNS.items():
+        if sign in output:
+            return advice
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    return f'its last words were "{lines[-1][:300]}"' if lines else "it said nothing"

@@ -1,0 +1,72 @@
+"""The first events of a network: submitted to the Secretariat's inbox like anybody else's."""
+
+import asyncio
+from pathlib import Path
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from deploy.local.errors import CannotStart
+from deploy.local.keys import Identity
+from qalqan import topics
+from qalqan.envelope import to_kafka
+
+PATIENCE_S = 30.0
+
+
+def _marker(home: Path) -> Path:
+    return home / "genesis.submitted"
+
+
+async def submit(identity: Identity, bootstrap: str) -> int:
+    """Submit the registrations once; returns how many stand on `members` when all were admitted.
+
+    Submitting them again would change nothing (CONTRACT "Identity"), so a crash before the marker is written
+    is harmless.
+    """
+    events = identity.genesis()
+    if not _marker(identity.home).exists():
+        producer = AIOKafkaProducer(
+            bootstrap_servers=bootstrap,
+            acks="all",
+            enable_idempotence=True,
+            linger_ms=0,
+            request_timeout_ms=15_000,
+        )
+        await producer.start()
+        try:
+            sent = []
+            for event in events:
+                key, value, headers = to_kafka(event)
+                sent.append(
+                    await producer.send(
+                        topics.INBOX_GOVERNANCE.name, value, key, partition=0, headers=headers
+                    )
+                )
+            await asyncio.gather(*sent)
+        except KafkaError as error:
+            raise CannotStart(
+                f"Members and keys could not be submitted to Kafka at {bootstrap} ({error}): look at its log."
+            ) from error
+        finally:
+            await producer.stop()
+        _marker(identity.home).touch()
+    return len(events)
+
+
+async def wait_admitted(bootstrap: str, count: int) -> None:
+    """Wait until `members` holds `count` events. Raises CannotStart when the Secretariat does not get
+    there."""
+    partition = TopicPartition(topics.MEMBERS.name, 0)
+    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, enable_auto_commit=False)
+    await consumer.start()
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            while (await consumer.end_offsets([partition]))[partition] < count:
+                await asyncio.sleep(0.05)
+    except TimeoutError:
+        raise CannotStart(
+            "The secretariat did not admit the network's members and keys: see logs/secretariat.log."
+        ) from None
+    finally:
+        await consumer.stop()

@@ -1,0 +1,174 @@
+"""Broker and database, and nothing above them: what the services and the tests stand on.
+
+Where KAFKA_BOOTSTRAP_SERVERS or DATABASE_URL is set, that one is used; the other is embedded.
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+from typing import Self
+from urllib.parse import quote, urlsplit, urlunsplit
+
+import psutil
+
+from deploy.local import kafka, postgres, roles, topics
+from deploy.local.errors import explain
+from deploy.local.jars import cache_dir, kafka_jars
+from deploy.local.lock import HomeLock
+from deploy.local.migrate import migrate_all
+from deploy.local.ports import LOOPBACK, free_ports
+from deploy.local.private import secret
+from deploy.local.process import Supervised
+from deploy.local.roles import SERVICES, role_of
+
+LOG_LIMIT_BYTES = 16 * 1024 * 1024
+
+
+class Infrastructure:
+    """A context manager: entered when broker and database answer, with all topics, schemas and roles made.
+
+    Blocks at start and stop; for an event loop use `asyncio.to_thread`. Raises CannotStart.
+
+    `migrate`: the services whose migrations are run as well. `tell`: gets a line for people, from any thread.
+    """
+
+    def __init__(
+        self, home: Path, *, migrate: Iterable[str] = (), tell: Callable[[str], None] = lambda _: None
+    ) -> None:
+        self.home = home.absolute()
+        self.kafka = ""
+        """Bootstrap servers."""
+        self.database_url = ""
+        """The owner's URL: may do everything in the database."""
+        self.processes: dict[str, Supervised] = {}
+        self._migrate = tuple(migrate)
+        self._tell = tell
+        self._closing = contextlib.ExitStack()
+        self._stopping = False
+
+    def service_url(self, service: str) -> str:
+        """The database's URL for the role of one service."""
+        url = urlsplit(self.database_url.replace("postgresql+asyncpg://", "postgresql://", 1))
+        place = url.netloc.rpartition("@")[2]
+        user = f"{role_of(service)}:{quote(self._password(service), safe='')}"
+        return urlunsplit(url._replace(netloc=f"{user}@{place}"))
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Start what is embedded, and make topics, schemas and roles. What was started is stopped if this
+        fails."""
+        try:
+            self._open_home()
+            self._start_infrastructure()
+            self._start_services()
+        except OSError as error:
+            self.stop()
+            raise explain(error, f"starting in {self.home}") from error
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """Stop all in the order services, Kafka, PostgreSQL. May be called again."""
+        self._stopping = True
+        infrastructure = [self.processes[name] for name in ("kafka", "postgres") if name in self.processes]
+        services = [process for process in self.processes.values() if process not in infrastructure]
+        if services:
+            together([process.stop for process in services])
+        for process in infrastructure:
+            process.stop()
+        self._closing.close()
+
+    def _start_services(self) -> None:
+        """What stands above (Stack)."""
+
+    def _changed(self, process: Supervised) -> None:
+        """A process was started or became ready; called from its thread."""
+        if process.restarts > 0 and not process.ready and not self._stopping:
+            self._tell(f"{process.program.name} ended (exit code {process.exit_code}) and was started again.")
+
+    def _supervise(self, process: Supervised) -> Supervised:
+        self.processes[process.program.name] = process
+        process.start()
+        return process
+
+    def _open_home(self) -> None:
+        self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        logs = self.home / "logs"
+        logs.mkdir(exist_ok=True)
+        self._closing.enter_context(HomeLock(self.home))
+        for log in logs.glob("*.log"):
+            if log.stat().st_size > LOG_LIMIT_BYTES:
+                log.replace(log.with_suffix(".log.old"))
+        _end_leftovers(self.home)
+
+    def _start_infrastructure(self) -> None:
+        port, controller_port, database_port = free_ports(3)
+        self.kafka = os.environ.get("KAFKA_BOOTSTRAP_SERVERS") or f"{LOOPBACK}:{port}"
+        self.database_url = os.environ.get("DATABASE_URL") or (
+            f"postgresql://{postgres.OWNER}:{self._password('owner')}@{LOOPBACK}:{database_port}/{postgres.OWNER}"
+        )
+
+        def start_kafka() -> None:
+            if not os.environ.get("KAFKA_BOOTSTRAP_SERVERS"):
+                jars = kafka_jars()
+                program = kafka.broker(self.home, jars, port, controller_port, cache_dir())
+                self._supervise(Supervised(program, self._changed)).wait_ready()
+            asyncio.run(topics.create(self.kafka))
+
+        def start_database() -> None:
+            if not os.environ.get("DATABASE_URL"):
+                program = postgres.database(self.home, database_port, self._password("owner"))
+                self._supervise(Supervised(program, self._changed)).wait_ready()
+            asyncio.run(self._prepare_database())
+            migrate_all(self.database_url, self._migrate)
+
+        for service in SERVICES:
+            self._password(service)  # made here, by one thread
+        together([start_kafka, start_database])
+
+    async def _prepare_database(self) -> None:
+        if not os.environ.get("DATABASE_URL"):
+            await postgres.create_database(self.database_url)
+        await roles.prepare(self.database_url, {service: self._password(service) for service in SERVICES})
+
+    def _password(self, name: str) -> str:
+        return secret(self.home, f"database.{name}")
+
+
+def together(steps: list[Callable[[], None]]) -> None:
+    """Run all steps at once; the first failure is raised at once, while the others may still be running."""
+    pool = ThreadPoolExecutor(len(steps))
+    try:
+        for done in as_completed([pool.submit(step) for step in steps]):
+            done.result()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _end_leftovers(home: Path) -> None:
+    """End what a killed runner of this home left behind, where the kernel did not see to it (see
+    `process`)."""
+    run = home / "run.json"
+    pids = json.loads(run.read_bytes()).get("pids", {}) if run.exists() else {}
+    left = []
+    for pid in pids.values():
+        with contextlib.suppress(psutil.Error):
+            process = psutil.Process(pid)
+            if process.environ().get("QALQAN_HOME") == str(home):
+                process.terminate()
+                left.append(process)
+    for process in psutil.wait_procs(left, timeout=5)[1]:
+        process.kill()
+    psutil.wait_procs(left, timeout=5)
+    run.unlink(missing_ok=True)

@@ -1,0 +1,41 @@
+"""Loopback ports that stay ours for a whole run."""
+
+import random
+import socket
+from pathlib import Path
+
+from deploy.local.errors import CannotStart
+
+LOOPBACK = "127.0.0.1"
+
+_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
+_LOWEST = 20_000
+_EPHEMERAL_FROM = 32_768
+
+
+def free_ports(count: int) -> list[int]:
+    """`count` different loopback ports that nobody listens on. Raises CannotStart when none can be found.
+
+    They lie below the ephemeral range. A port inside it may be taken by any outgoing connection while its
+    server is down for a moment; a client that keeps trying to reconnect can even connect to itself there.
+    """
+    below = int(_RANGE.read_text().split()[0]) if _RANGE.exists() else _EPHEMERAL_FROM
+    below = below if below > _LOWEST + 1_000 else 65_536
+    found: list[int] = []
+    for port in random.sample(range(_LOWEST, below), min(1_000, below - _LOWEST)):
+        if len(found) == count:
+            break
+        with socket.socket() as probe:
+            # As servers do, so that connections of a former run in TIME_WAIT do not count.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((LOOPBACK, port))
+            except OSError:
+                continue
+        found.append(port)
+    if len(found) < count:
+        raise CannotStart(
+            f"No free port was found on {LOOPBACK} between {_LOWEST} and {below}: stop other servers, or let "
+            "programs listen on the loopback interface."
+        )
+    return found

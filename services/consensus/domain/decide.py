@@ -1,0 +1,129 @@
+"""What follows from a request, a vote, a deadline (CONTRACT "VoteCast", "What services state")."""
+
+from datetime import datetime
+
+from chassis.facts import Fact, Incoming, Refused, forwarded
+from qalqan import jsontext
+from qalqan.events import (
+    BallotOpened,
+    BallotRecord,
+    MandateEnded,
+    RequestCancelled,
+    RequestClosed,
+    RequestRaised,
+    VoteCast,
+    dump,
+)
+from qalqan.signing import read_material
+from services.consensus.domain.closing import close, positions
+from services.consensus.domain.court import Court
+from services.consensus.domain.evolve import evolve, signed_form
+from services.consensus.domain.rules import Rules
+from services.consensus.domain.state import State, deadline_of
+
+
+def decide(state: State | None, incoming: Incoming, court: Court, rules: Rules) -> list[Fact]:
+    """The facts that a record brings. For a record of `requests`, `state` has it in already. Refused: why not."""
+    data = incoming.data
+    if isinstance(data, VoteCast):
+        return _vote(state, incoming, data, court, rules)
+    assert state is not None
+    if isinstance(data, RequestRaised):
+        return _open(state, court, rules)
+    assert isinstance(data, RequestCancelled | RequestClosed)
+    return _end(state, incoming, court)
+
+
+def due_at(state: State) -> datetime | None:
+    """The deadline of the open ballot."""
+    ballot = state.open_ballot()
+    return None if ballot is None else deadline_of(ballot)
+
+
+def due(state: State, court: Court, rules: Rules) -> list[Fact]:
+    """The deadline has come: the ballot closes, just before the record that brought the time."""
+    ballot = state.open_ballot()
+    assert ballot is not None
+    result = rules.kinds[ballot.record.rule.kind](ballot.record.roll, positions(state, ballot), True)
+    assert result is not None, "a deadline always closes"
+    return [close(state, ballot, result, deadline_of(ballot), court.next_offset - 1, court)]
+
+
+def _open(state: State, court: Court, rules: Rules) -> list[Fact]:
+    """A ballot on the request, with the roll, the rule and the deadline frozen in its text."""
+    record = BallotRecord(
+        network=court.registry.network,
+        mode=state.mode,
+        request_id=state.request_id,
+        revision=state.content.revision,
+        request_digest=state.content.digest,
+        round=1,
+        items=state.content.items,
+        rule=rules.current,
+        roll=court.registry.roll(court.now),
+        affected_state=state.affected_state,
+        members_offset=court.registry.next_offset,
+        governance_offset=court.governance_offset,
+        opened_at=court.now,
+        deadline=court.now + rules.window(state.content.severity),
+    )
+    opened = Fact(
+        BallotOpened(
+            request_id=state.request_id,
+            ballot_id=jsontext.digest_of(dump(record)),
+            ballot=record,
+            inbox_from=court.next_offset,
+        )
+    )
+    after = evolve(state, opened)
+    return [opened, *_settle(after, court.now, court.next_offset - 1, court, rules)]
+
+
+def _vote(state: State | None, incoming: Incoming, vote: VoteCast, court: Court, rules: Rules) -> list[Fact]:
+    _check_vote(state, vote)
+    assert state is not None
+    cast = forwarded(incoming)
+    after = evolve(state, cast)
+    return [cast, *_settle(after, incoming.recorded_at, incoming.offset, court, rules)]
+
+
+def _check_vote(state: State | None, vote: VoteCast) -> None:
+    ballot = None if state is None else state.ballot
+    if state is not None and state.status == "cancelled":
+        raise Refused("request-closed", f"request {state.request_id} was cancelled")
+    if state is None or ballot is None or ballot.ballot_id != vote.ballot_id:
+        raise Refused("unknown-ballot", f"request {vote.request_id} has no ballot {vote.ballot_id}")
+    if ballot.record.round != vote.round:
+        raise Refused("unknown-ballot", f"the ballot is of round {ballot.record.round}, not {vote.round}")
+    if vote.state not in ballot.record.roll:
+        raise Refused("not-eligible", f"{vote.state} is not on the roll {', '.join(ballot.record.roll)}")
+    if ballot.outcome is not None:
+        raise Refused("too-late", f"the ballot is closed: {ballot.outcome}")
+    counted = ballot.votes.get(vote.state)
+    if counted is None:
+        return
+    if vote.sequence == counted.sequence and jsontext.digest_of(dump(vote)) != counted.digest:
+        raise Refused("equivocation", f"sequence {vote.sequence} of {vote.state} was another vote")
+    if vote.sequence <= counted.sequence:
+        raise Refused("stale", f"{vote.state} has voted with sequence {counted.sequence}")
+
+
+def _settle(state: State, decided_at: datetime, last_offset: int, court: Court, rules: Rules) -> list[Fact]:
+    """Closes the ballot as soon as its rule says so."""
+    ballot = state.open_ballot()
+    assert ballot is not None
+    result = rules.kinds[ballot.record.rule.kind](ballot.record.roll, positions(state, ballot), False)
+    return [] if result is None else [close(state, ballot, result, decided_at, last_offset, court)]
+
+
+def _end(state: State, incoming: Incoming, court: Court) -> list[Fact]:
+    """A request is cancelled or closed: its open ballot is withdrawn, or its mandate ends."""
+    cause = signed_form(incoming.event)
+    ballot = state.open_ballot()
+    if ballot is not None:
+        key_id = read_material(incoming.event).key_id
+        last = court.next_offset - 1
+        return [close(state, ballot, "withdrawn", incoming.recorded_at, last, court, (cause, key_id))]
+    if state.decided:
+        return [Fact(MandateEnded(request_id=state.request_id, cause=cause))]
+    return []

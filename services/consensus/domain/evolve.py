@@ -1,0 +1,97 @@
+"""The state after a fact: the only place where it changes, in the line and in a rebuild alike."""
+
+from dataclasses import replace
+
+from chassis.facts import Fact
+from qalqan import jsontext
+from qalqan.envelope import Event, to_structured
+from qalqan.events import (
+    BallotClosed,
+    BallotOpened,
+    MandateEnded,
+    RequestCancelled,
+    RequestClosed,
+    RequestRaised,
+    StructuredEvent,
+    VoteCast,
+    dump,
+)
+from qalqan.signing import read_material
+from services.consensus.domain.closing import OUTCOME_OF
+from services.consensus.domain.state import Ballot, RequestContent, State, Vote
+
+
+def evolve(state: State | None, fact: Fact) -> State:
+    """The state after a fact of `requests`, `votes` or `decisions`."""
+    data = fact.data
+    if isinstance(data, RequestRaised):
+        return _raised(fact, data)
+    assert state is not None, f"{type(data).__name__} of a request that nobody raised"
+    match data:
+        case RequestCancelled():
+            return state.model_copy(update={"status": "cancelled"})
+        case RequestClosed():
+            return state.model_copy(update={"status": "closed"})
+        case BallotOpened():
+            ballot = Ballot(ballot_id=data.ballot_id, record=data.ballot, inbox_from=data.inbox_from)
+            return state.model_copy(update={"ballot": ballot})
+        case VoteCast():
+            return _with_vote(state, fact, data)
+        case BallotClosed():
+            outcome = OUTCOME_OF[type(data)]
+            return _with_ballot(state, {"outcome": outcome}, decided=outcome == "reached")
+        case MandateEnded():
+            return state.model_copy(update={"decided": False})
+    raise AssertionError(f"{type(data).__name__} is no fact of the consensus service")
+
+
+def _raised(fact: Fact, data: RequestRaised) -> State:
+    event = _signed(fact)
+    assert fact.recorded_at is not None
+    return State(
+        request_id=data.request_id,
+        affected_state=data.affected_state,
+        mode=data.mode,
+        status="open",
+        content=RequestContent(
+            revision=1,
+            recorded_at=fact.recorded_at,
+            digest=jsontext.digest(event.data),
+            key_id=read_material(event).key_id,
+            severity=data.emergency.severity,
+            items=[need.need_id for need in data.needs],
+            event=signed_form(event),
+        ),
+    )
+
+
+def _with_vote(state: State, fact: Fact, data: VoteCast) -> State:
+    event = _signed(fact)
+    assert state.ballot is not None and fact.recorded_at is not None
+    vote = Vote(
+        state=data.state,
+        sequence=data.sequence,
+        position=data.position,
+        reason=data.reason,
+        recorded_at=fact.recorded_at,
+        digest=jsontext.digest_of(dump(data)),
+        key_id=read_material(event).key_id,
+        event=signed_form(event),
+    )
+    return _with_ballot(state, {"votes": {**state.ballot.votes, data.state: vote}}, state.decided)
+
+
+def _with_ballot(state: State, update: dict[str, object], decided: bool) -> State:
+    assert state.ballot is not None
+    ballot = state.ballot.model_copy(update=update)
+    return state.model_copy(update={"ballot": ballot, "decided": decided})
+
+
+def signed_form(event: Event) -> StructuredEvent:
+    """An event as signed: without the extensions, which no signature covers and which differ from topic to topic."""
+    return to_structured(replace(event, extensions={}))
+
+
+def _signed(fact: Fact) -> Event:
+    assert fact.event is not None, f"{type(fact.data).__name__} is somebody's signed word"
+    return fact.event

@@ -1,0 +1,66 @@
+"""What the consensus service knows of a request: its content, its ballot, the votes."""
+
+from datetime import datetime
+from typing import Literal
+
+from qalqan.events import BallotRecord, Mode, Position, StructuredEvent
+from qalqan.fields import Instant, Model
+
+Outcome = Literal["reached", "blocked", "lapsed", "withdrawn"]
+
+
+class Vote(Model):
+    """A state's vote that counts, as signed. `digest`: of its data, to tell a repetition from an equivocation."""
+
+    state: str
+    sequence: int
+    position: Position
+    reason: str | None
+    recorded_at: Instant
+    digest: str
+    key_id: str
+    event: StructuredEvent
+
+
+class Ballot(Model):
+    """A ballot and its votes. `inbox_from`: the first offset of the inbox that may hold one."""
+
+    ballot_id: str
+    record: BallotRecord
+    inbox_from: int
+    outcome: Outcome | None = None
+    votes: dict[str, Vote] = {}
+
+
+class RequestContent(Model):
+    """A request as the affected state signed it: its approval, and what the ballot is about."""
+
+    revision: int
+    recorded_at: Instant
+    digest: str
+    key_id: str
+    severity: str
+    items: list[str]
+    event: StructuredEvent
+
+
+class State(Model):
+    """A request before the members."""
+
+    request_id: str
+    affected_state: str
+    mode: Mode
+    status: Literal["open", "cancelled", "closed"]
+    content: RequestContent
+    ballot: Ballot | None = None
+    decided: bool = False
+    """Whether a mandate is in force: consensus was reached and the request neither cancelled nor closed."""
+
+    def open_ballot(self) -> Ballot | None:
+        """The ballot that takes votes."""
+        return self.ballot if self.ballot is not None and self.ballot.outcome is None else None
+
+
+def deadline_of(ballot: Ballot) -> datetime:
+    """When the ballot closes at the latest."""
+    return ballot.record.deadline

@@ -1,0 +1,71 @@
+"""Kafka in: `requests` opens and ends ballots, `inbox.votes` fills them; out to `votes` and `decisions`."""
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from chassis.facts import Fact, Incoming, LaneView
+from qalqan.events import BallotClosed, RequestRaised
+from qalqan.topics import INBOX_VOTES, REQUESTS, Topic
+from services.consensus import domain, store
+from services.consensus.domain import Chain, Court, Rules, State
+
+
+def wall_clock() -> datetime:
+    """The one place where a wall clock is read: `opened_at`, which is then written into the event."""
+    now = datetime.now(UTC)
+    return now.replace(microsecond=now.microsecond // 1000 * 1000)
+
+
+class ConsensusHandlers:
+    """The consensus service, as its lanes see it."""
+
+    inbox: Topic = INBOX_VOTES
+    follows: tuple[Topic, ...] = (REQUESTS,)
+    split = staticmethod(store.split)
+    join = staticmethod(store.join)
+
+    def __init__(self, rules: Rules = domain.DEFAULT, clock: Callable[[], datetime] = wall_clock) -> None:
+        self._rules = rules
+        self._clock = clock
+
+    def key_of(self, incoming: Incoming) -> str:
+        """The request's id."""
+        assert incoming.event.subject is not None
+        return incoming.event.subject
+
+    def decide(self, state: State | None, incoming: Incoming, lane: LaneView) -> list[Fact]:
+        """A ballot opened, a vote counted, a ballot closed."""
+        now = self._clock() if isinstance(incoming.data, RequestRaised) else lane.now
+        return domain.decide(state, incoming, _court(lane, now), self._rules)
+
+    def evolve(self, state: State | None, fact: Fact) -> State:
+        """The state after a fact."""
+        return domain.evolve(state, fact)
+
+    def evolve_lane(self, doc: Mapping[str, Any], fact: Fact) -> Mapping[str, Any]:
+        """The head of the partition's chain of certificates."""
+        if not isinstance(fact.data, BallotClosed):
+            return doc
+        return {"serial": fact.data.certificate["serial"], "previous": fact.data.decision_digest}
+
+    def due_at(self, state: State) -> datetime | None:
+        """The deadline of the open ballot."""
+        return domain.due_at(state)
+
+    def due(self, state: State, lane: LaneView) -> list[Fact]:
+        """The ballot closes at its deadline."""
+        return domain.due(state, _court(lane, lane.now), self._rules)
+
+    def mode_of(self, state: State) -> str:
+        """As the request was raised."""
+        return state.mode
+
+    def is_open(self, state: State) -> bool:
+        """Until the request is cancelled or closed and nothing is to be decided on it any more."""
+        return state.status == "open" or state.open_ballot() is not None
+
+
+def _court(lane: LaneView, now: datetime) -> Court:
+    chain = Chain.of(lane.partition, lane.doc)
+    return Court(lane.partition, now, lane.next_offset, lane.registry, lane.key_id, chain)

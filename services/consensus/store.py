@@ -1,0 +1,33 @@
+"""How a request before the members is stored: a small document, and its signed events as parts, written once each."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from services.consensus.domain import State
+
+_CONTENT = "content"
+
+
+def split(before: State | None, after: State) -> tuple[dict[str, Any], list[tuple[str, Any]]]:
+    """The document, and the parts that are new: the request's content, votes."""
+    parts: list[tuple[str, Any]] = []
+    if before is None or before.content is not after.content:
+        parts.append((_CONTENT, after.content.model_dump(mode="json")))
+    if after.ballot is not None:
+        old = before.ballot.votes if before is not None and before.ballot is not None else {}
+        parts.extend(
+            (f"vote:{after.ballot.ballot_id}:{name}", vote.model_dump(mode="json"))
+            for name, vote in after.ballot.votes.items()
+            if old.get(name) is not vote
+        )
+    return after.model_dump(mode="json", exclude={"content": True, "ballot": {"votes"}}), parts
+
+
+def join(doc: dict[str, Any], parts: Mapping[str, Any]) -> State:
+    """The state from its document and parts."""
+    ballot = doc["ballot"]
+    if ballot is not None:
+        prefix = f"vote:{ballot['ballot_id']}:"
+        votes = {name.removeprefix(prefix): part for name, part in parts.items() if name.startswith(prefix)}
+        ballot = {**ballot, "votes": votes}
+    return State.model_validate({**doc, "content": parts[_CONTENT], "ballot": ballot})

@@ -1,0 +1,32 @@
+"""HTTP out: `GET /stream`, server-sent events of every public event."""
+
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+from fastapi import APIRouter, Header, HTTPException
+from sse_starlette import EventSourceResponse, ServerSentEvent
+
+from chassis.http import guarded
+from services.notify.stream import Stream
+
+_PING_S = 15
+
+
+def stream_router(stream: Stream, token: str) -> APIRouter:
+    """The live stream, for those who show the token."""
+    router = guarded(token)
+
+    @router.get("/stream", summary="Every public event, live", response_class=EventSourceResponse)
+    async def live(last_event_id: Annotated[str | None, Header()] = None) -> EventSourceResponse:
+        """From now on, or from after `Last-Event-ID` (0: from the first). Data: the structured CloudEvent."""
+        if last_event_id is not None and not (last_event_id.isdecimal() and len(last_event_id) < 19):
+            raise HTTPException(400, f"Last-Event-ID {last_event_id[:40]!r} is not a number that this stream gave")
+        after = None if last_event_id is None else int(last_event_id)
+        return EventSourceResponse(_events(stream, after), ping=_PING_S)
+
+    return router
+
+
+async def _events(stream: Stream, after: int | None) -> AsyncIterator[ServerSentEvent]:
+    async for entry in stream.read(after):
+        yield ServerSentEvent(id=str(entry.seq), data=entry.body)

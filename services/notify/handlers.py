@@ -1,0 +1,68 @@
+"""Kafka in: every public topic, into the stream."""
+
+import asyncio
+from collections.abc import Iterable, Sequence
+
+import structlog
+from aiokafka import TopicPartition
+from aiokafka.abc import ConsumerRebalanceListener
+
+from chassis.admission import Record
+from chassis.bus import Bus
+from chassis.database import TRANSIENT, Pool
+from qalqan.envelope import BadEnvelope, from_kafka
+from services.notify import store
+from services.notify.domain import body_of
+
+log = structlog.get_logger()
+
+_RETRY_S = 0.5
+
+
+class Intake(ConsumerRebalanceListener):  # type: ignore[misc]
+    """Reads public topics into the store. Its offsets are in the store; reading twice writes once."""
+
+    def __init__(self, bus: Bus, pool: Pool) -> None:
+        self.ready = asyncio.Event()
+        self.failed: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
+        self._bus = bus
+        self._pool = pool
+
+    async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
+        """Nothing is held."""
+
+    async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
+        """Goes on where the store ends."""
+        consumer = self._bus.consumer
+        assert consumer is not None
+        offsets = await store.next_offsets(self._pool)
+        for tp in assigned:
+            consumer.seek(tp, offsets.get((tp.topic, tp.partition), 0))
+        self.ready.set()
+
+    async def take(self, records: Sequence[Record]) -> None:
+        """Writes a poll's records; does not return before they are written, so that nothing is passed over."""
+        try:
+            rows = [row for record in records if (row := _row(record)) is not None]
+            while rows:
+                try:
+                    await store.append(self._pool, rows)
+                    return
+                except TRANSIENT as error:
+                    log.warning("database.waiting", error=repr(error))
+                    await asyncio.sleep(_RETRY_S)
+        except Exception as error:
+            # FastStream would log it and go on to the next records: here it stops the service.
+            if not self.failed.done():
+                self.failed.set_result(error)
+
+
+def _row(record: Record) -> tuple[str, int, int, str] | None:
+    try:
+        event = from_kafka(record.key, record.headers, record.value)
+    except BadEnvelope as error:
+        # Only a service may write here, and none writes this: somebody else did. Nobody is shown it.
+        log.error("stream.ignored", topic=record.topic, partition=record.partition, offset=record.offset, why=str(error))
+        return None
+    body = body_of(event, record.topic, record.partition, record.offset)
+    return record.topic, record.partition, record.offset, body

@@ -1,0 +1,56 @@
+"""The notify service's composition root: the one place where its parts meet."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+from chassis.bus import check_partitions
+from chassis.database import connect
+from chassis.http import application, serving
+from chassis.service import Parts, run
+from chassis.settings import Settings
+from qalqan.topics import PUBLIC
+from services.notify.api import stream_router
+from services.notify.handlers import Intake
+from services.notify.stream import Stream
+
+NAME = "notify"
+
+
+class NotifyService:
+    """Reads every public topic and tells whoever listens; it writes to its own store only, so it needs no lane."""
+
+    def __init__(self, parts: Parts) -> None:
+        self.parts = parts
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[Intake]:
+        """Connects everything in order and takes it down in reverse."""
+        parts, settings = self.parts, self.parts.settings
+        async with contextlib.AsyncExitStack() as stack:
+            pool = await connect(settings.database, settings.replica)
+            stack.push_async_callback(pool.close)
+            await check_partitions(settings.kafka, PUBLIC)
+            stream = Stream(pool)
+            following = asyncio.create_task(stream.follow_store(), name="stream")
+            stack.callback(following.cancel)
+            await parts.follower.start()
+            stack.push_async_callback(parts.follower.stop)
+            intake = Intake(parts.bus, pool)
+            parts.bus.subscribe(PUBLIC, intake, intake.take)
+            await parts.bus.open()
+            stack.push_async_callback(parts.bus.close)
+            app = application(
+                NAME, intake.ready.is_set, parts.follower.registry, stream_router(stream, settings.token)
+            )
+            await stack.enter_async_context(serving(app, settings.http_host, settings.http_port))
+            yield intake
+
+
+def build(settings: Settings) -> NotifyService:
+    """The service, not yet connected to anything."""
+    return NotifyService(Parts.of(NAME, settings))
+
+
+if __name__ == "__main__":
+    run(build, NAME)

@@ -1,0 +1,46 @@
+"""The stream's SQL: events are numbered in the order in which they become visible."""
+
+from collections.abc import Sequence
+
+from chassis.database import Pool
+from services.notify.domain import Entry
+
+CHANNEL = "stream"
+
+_APPEND = """
+with news as (
+    select r.*, row_number() over () as n
+    from unnest($1::text[], $2::int[], $3::bigint[], $4::text[]) r (topic, partition, "offset", body)
+    where not exists (select from event e where (e.topic, e.partition, e."offset") = (r.topic, r.partition, r."offset"))
+), place as (
+    update stream set last_seq = last_seq + (select count(*) from news) returning last_seq
+), appended as (
+    insert into event (seq, topic, partition, "offset", body)
+    select last_seq - (select count(*) from news) + n, topic, partition, "offset", body from news, place
+    on conflict do nothing
+)
+select pg_notify('stream', last_seq::text) from place
+"""
+
+
+async def append(pool: Pool, rows: Sequence[tuple[str, int, int, str]]) -> None:
+    """Adds records (topic, partition, offset, body) that are not there yet, and wakes every replica's readers."""
+    topics, partitions, offsets, bodies = ([list(column) for column in zip(*rows, strict=True)])
+    await pool.execute(_APPEND, topics, partitions, offsets, bodies)
+
+
+async def next_offsets(pool: Pool) -> dict[tuple[str, int], int]:
+    """The next offset to read of each (topic, partition)."""
+    rows = await pool.fetch('select topic, partition, max("offset") + 1 as next from event group by topic, partition')
+    return {(row["topic"], row["partition"]): row["next"] for row in rows}
+
+
+async def last_seq(pool: Pool) -> int:
+    """The number of the newest event."""
+    return int(await pool.fetchval("select last_seq from stream"))
+
+
+async def after(pool: Pool, seq: int, limit: int) -> list[Entry]:
+    """Events after a number, in order."""
+    rows = await pool.fetch("select seq, body from event where seq > $1 order by seq limit $2", seq, limit)
+    return [Entry(row["seq"], row["body"]) for row in rows]

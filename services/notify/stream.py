@@ -1,0 +1,69 @@
+"""The live end of the stream: new events are read once for all readers, and each reader keeps its own place."""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator
+
+import structlog
+
+from chassis.database import TRANSIENT, Pool
+from services.notify import store
+from services.notify.domain import Entry
+
+log = structlog.get_logger()
+
+_TAIL = 4_096
+_PAGE = 500
+_LOOK_AGAIN_S = 1.0
+
+
+class Stream:
+    """The newest events in memory; what is older comes from the store. A slow reader holds up no other."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._tail: deque[Entry] = deque(maxlen=_TAIL)
+        self._last_seq = 0
+        self._woken = asyncio.Event()
+        self._moved = asyncio.Condition()
+
+    async def follow_store(self) -> None:
+        """Reads what is appended, by whichever replica, until cancelled. A lost connection is made anew."""
+        self._last_seq = await store.last_seq(self._pool)
+        while True:
+            try:
+                async with self._pool.acquire() as connection:
+                    await connection.add_listener(store.CHANNEL, lambda *_: self._woken.set())
+                    while not connection.is_closed():
+                        await self._read_on()
+                        self._woken.clear()
+                        try:
+                            await asyncio.wait_for(self._woken.wait(), _LOOK_AGAIN_S)
+                        except TimeoutError:
+                            continue
+            except TRANSIENT as error:
+                log.warning("stream.connection_lost", error=repr(error))
+                await asyncio.sleep(_LOOK_AGAIN_S)
+
+    async def read(self, after: int | None) -> AsyncIterator[Entry]:
+        """Every event after a number (None: from now on), for ever."""
+        place = self._last_seq if after is None else after
+        while True:
+            for entry in await self._next(place):
+                place = entry.seq
+                yield entry
+            async with self._moved:
+                while self._last_seq <= place:
+                    await self._moved.wait()
+
+    async def _read_on(self) -> None:
+        while entries := await store.after(self._pool, self._last_seq, _PAGE):
+            self._tail.extend(entries)
+            self._last_seq = entries[-1].seq
+            async with self._moved:
+                self._moved.notify_all()
+
+    async def _next(self, place: int) -> list[Entry]:
+        if self._tail and self._tail[0].seq <= place + 1:
+            return [entry for entry in self._tail if entry.seq > place]
+        return await store.after(self._pool, place, _PAGE)

@@ -1,0 +1,126 @@
+"""What the pledge service knows of a request: immutable, safe through JSON, folded from public facts alone."""
+
+from typing import Literal
+
+from qalqan.events import Coverage, Line, Mode, Need, PledgeOffered, RequestRaised
+from qalqan.fields import Digest, Identifier, Instant, Model, Quantity, RequestId, Revision
+from qalqan.fields import State as StateCode
+
+ReportKind = Literal["committed", "departed", "arrived", "released"]
+Stage = Literal["offered", "accepted", "declined", "underway", "withdrawn"]
+"""Where a pledge stands in its life; `underway`: some of it has departed."""
+
+
+class Content(Model):
+    """A revision of the request, as far as pledges and plans depend on it."""
+
+    affected_state: StateCode
+    mode: Mode
+    acceptance: Literal["manual", "automatic"]
+    needs: list[Need]
+
+    @classmethod
+    def of(cls, request: RequestRaised) -> "Content":
+        """What a request's event says."""
+        return cls(
+            affected_state=request.affected_state,
+            mode=request.mode,
+            acceptance=request.acceptance,
+            needs=request.needs,
+        )
+
+
+class PledgeState(Model):
+    """A pledge: its current content, the affected state's answer, and what was reported of it.
+
+    `offered_at`: when the broker took the offer (log time). `accepted`: the quantity that stands accepted.
+    `reports`: for each kind, the sum for each line ("" where a report named none).
+    """
+
+    offer: PledgeOffered
+    offered_at: Instant
+    revision: Revision = 1
+    standing: Literal["offered", "accepted", "declined", "withdrawn"] = "offered"
+    accepted: int = 0
+    reports: dict[ReportKind, dict[str, Quantity]] = {}
+
+    def reported(self, kind: ReportKind) -> int:
+        """The sum of the reports of a kind."""
+        return sum(self.reports.get(kind, {}).values())
+
+    @property
+    def stage(self) -> Stage:
+        """Where it stands in its life."""
+        return "underway" if self.reports.get("departed") else self.standing
+
+
+class Decision(Model):
+    """A consensus that was reached: its digest, and the needs of which revision it covers."""
+
+    digest: Digest
+    revision: Revision
+    items: list[Identifier]
+
+
+class Ballot(Model):
+    """An open ballot: the needs of which revision it is to decide on."""
+
+    revision: Revision
+    items: list[Identifier]
+
+
+class MobilizationState(Model):
+    """What was last stated on `mobilizations`, apart from the plan.
+
+    `line_ids`: every line ever stated and its pledge, since a report may name one that a later plan dropped.
+    """
+
+    revision: Revision
+    decisions: list[Digest]
+    authorized_at: Instant
+    line_ids: dict[str, Identifier]
+
+
+class Plan(Model):
+    """Who brings what to which need, and how far that goes; `optimality_gap` None: unproven."""
+
+    lines: list[Line] = []
+    coverage: list[Coverage] = []
+    optimality_gap: float | None = None
+
+
+class State(Model):
+    """A request as the pledge service knows it.
+
+    `contents`: by revision, from `requests`; `revision`: the one that binds, from `decisions` (DESIGN, "The way of
+    an event", 4). The two topics are read independently, so each may know what the other does not yet.
+    `closed`: the request was cancelled or closed (`requests`); `ended`: so was its mandate (`decisions`).
+    `plan`: until a mobilisation is authorised the plan kept ready, a function of all the rest; then the plan last
+    stated.
+    """
+
+    request_id: RequestId
+    contents: dict[Revision, Content] = {}
+    closed: bool = False
+    revision: Revision = 1
+    ballots: dict[Digest, Ballot] = {}
+    decided: list[Decision] = []
+    ended: bool = False
+    pledges: dict[Identifier, PledgeState] = {}
+    mobilization: MobilizationState | None = None
+    plan: Plan = Plan()
+
+    def accepted(self, pledge_id: str) -> int:
+        """The quantity that stands accepted of a pledge; 0 when there is none."""
+        pledge = self.pledges.get(pledge_id)
+        return pledge.accepted if pledge else 0
+
+    @property
+    def content(self) -> Content | None:
+        """The content of the revision that binds; None: not read yet."""
+        return self.contents.get(self.revision)
+
+    @property
+    def mode(self) -> Mode | None:
+        """The request's mode, for the envelope of all that is stated on it; None: not read yet."""
+        return next((content.mode for content in self.contents.values()), None)

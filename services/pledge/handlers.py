@@ -1,0 +1,58 @@
+"""Kafka in: `requests`, `decisions` and `inbox.pledges`; out to `pledges` and `mobilizations`."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from chassis.facts import Fact, Incoming, LaneView
+from qalqan.topics import DECISIONS, INBOX_PLEDGES, REQUESTS, Topic
+from services.pledge import domain, store
+from services.pledge.domain import State
+from services.pledge.domain.allocator import Allocator
+from services.pledge.domain.plan import FIRST_ARRIVAL
+
+
+class PledgeHandlers:
+    """The pledge service, as its lanes see it."""
+
+    inbox: Topic = INBOX_PLEDGES
+    follows: tuple[Topic, ...] = (REQUESTS, DECISIONS)
+    split = staticmethod(store.split)
+    join = staticmethod(store.join)
+
+    def __init__(self, allocator: Allocator = FIRST_ARRIVAL) -> None:
+        self._allocator = allocator
+
+    def key_of(self, incoming: Incoming) -> str:
+        """The request's id."""
+        assert incoming.event.subject is not None
+        return incoming.event.subject
+
+    def decide(self, state: State | None, incoming: Incoming, lane: LaneView) -> list[Fact]:
+        """A pledge's next step, and what becomes of the plan."""
+        return domain.decide(state, incoming, lane.now, self._allocator)
+
+    def evolve(self, state: State | None, fact: Fact) -> State:
+        """The state after a fact."""
+        return domain.evolve(state, fact, self._allocator)
+
+    def evolve_lane(self, doc: Mapping[str, Any], fact: Fact) -> Mapping[str, Any]:
+        """Nothing is kept for the whole lane."""
+        return doc
+
+    def due_at(self, state: State) -> datetime | None:
+        """The next deadline of its pledges."""
+        return domain.due_at(state)
+
+    def due(self, state: State, lane: LaneView) -> list[Fact]:
+        """What that deadline brings."""
+        return domain.due(state, lane.now)
+
+    def mode_of(self, state: State) -> str:
+        """As the request was raised."""
+        assert state.mode is not None, "nothing is stated on a request whose content is not known"
+        return state.mode
+
+    def is_open(self, state: State) -> bool:
+        """Until the request is cancelled or closed; reports that come later load it again."""
+        return not state.closed

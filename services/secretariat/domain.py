@@ -1,0 +1,59 @@
+"""The register of members and keys: a chain that only the Secretariat's key (and, for that key, a root key) extends.
+
+Pure. Rules: CONTRACT "root.json", "MemberRegistered", "KeyRegistered".
+"""
+
+from chassis.facts import Fact, Incoming, Refused, forwarded
+from qalqan import jsontext
+from qalqan.events import KeyRegistered, MemberRegistered
+from qalqan.fields import Model
+from qalqan.registry import NotRegistered, registered_key
+from qalqan.sources import root_source, secretariat_source
+
+
+class Register(Model):
+    """The head of the chain, and the data of what stands in it, by state and by key."""
+
+    serial: int = 0
+    previous: str | None = None
+    members: dict[str, MemberRegistered] = {}
+    keys: dict[str, KeyRegistered] = {}
+
+
+def decide(register: Register | None, incoming: Incoming, network: str) -> list[Fact]:
+    """Admits a registration that continues the chain. Refused: why not."""
+    register = register or Register()
+    data = incoming.data
+    assert isinstance(data, MemberRegistered | KeyRegistered)
+    if data.serial <= register.serial:
+        raise Refused("stale", f"serial {data.serial} is taken; the chain stands at {register.serial}")
+    if (data.serial, data.previous) != (register.serial + 1, register.previous):
+        raise Refused(
+            "not-allowed", f"the chain stands at serial {register.serial}, {register.previous}: it goes on from there"
+        )
+    if isinstance(data, KeyRegistered):
+        _check_key(register, data, incoming, network)
+    return [forwarded(incoming)]
+
+
+def _check_key(register: Register, data: KeyRegistered, incoming: Incoming, network: str) -> None:
+    try:
+        registered_key(data, incoming.event, network)
+    except NotRegistered as error:
+        raise Refused("bad-data", str(error)) from error
+    if data.key_id in register.keys:
+        raise Refused("not-allowed", f"key {data.key_id} is registered already, of {register.keys[data.key_id].source}")
+    of_secretariat = data.source == secretariat_source(network)
+    if of_secretariat != (incoming.event.source == root_source(network)):
+        raise Refused("not-allowed", "a root key registers the Secretariat's key, and that key registers the rest")
+
+
+def evolve(register: Register | None, fact: Fact) -> Register:
+    """The register after a registration."""
+    register = register or Register()
+    data = fact.data
+    assert fact.event is not None and isinstance(data, MemberRegistered | KeyRegistered)
+    head = {"serial": data.serial, "previous": jsontext.digest(fact.event.data)}
+    if isinstance(data, MemberRegistered):
+        return register.model_copy(update={**head, "members": {**register.members, data.state: data}})
+    return register.model_copy(update={**head, "keys": {**register.keys, data.key_id: data}})

@@ -1,0 +1,14 @@
+"""The tables of a lane."""
+
+from alembic import op
+
+from chassis.schema import LANE_TABLES
+
+revision = "0001"
+down_revision = None
+
+
+def upgrade() -> None:
+    """Creates the tables."""
+    for statement in LANE_TABLES:
+        op.execute(statement)

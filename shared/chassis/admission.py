@@ -1,0 +1,234 @@
+"""Which submissions are admitted: the contract's checks, in the contract's order (CONTRACT "SubmissionRejected").
+
+Cheap things first (size, envelope, network, key), signatures next, data last; the state of things is each domain's.
+"""
+
+import base64
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from aiokafka import ConsumerRecord
+from pydantic import ValidationError
+
+from chassis.bus import record_size
+from chassis.facts import Incoming, Refused
+from qalqan import jsontext
+from qalqan.envelope import BadEnvelope, Event, core_digest, from_kafka
+from qalqan.events import EVENTS, TICK, EventType, KeyRegistered, MemberRegistered
+from qalqan.fields import Model
+from qalqan.instants import from_millis, parse_instant
+from qalqan.registry import RegisteredKey, Registry
+from qalqan.signing import BadSignature, Material, read_material, verify
+from qalqan.sources import Source, root_source, secretariat_source
+from qalqan.topics import RECORD_LIMIT_BYTES, Topic, partition_of
+
+Record = ConsumerRecord[bytes, bytes]
+
+_NETWORK = re.compile(r"qalqan://([^/]*)/")
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who said what: the same core again is a repetition, another core under the same id an accusation."""
+
+    source: str
+    id: str
+    core: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What became of a record: `incoming`, or `refused`.
+
+    `identity`: set when the record passed every check up to `key-scope`, whatever came of it after.
+    `members_offset`: the next offset of `members` when it was judged.
+    """
+
+    incoming: Incoming | None
+    refused: Refused | None
+    identity: Identity | None
+    members_offset: int
+    envelope: Event | None = None
+
+
+class Admission:
+    """The checks of one service's inbox."""
+
+    def __init__(self, inbox: Topic, registry: Registry, own_source: str) -> None:
+        self._inbox = inbox
+        self._registry = registry
+        self._own_source = own_source
+
+    def judge(self, record: Record, now: datetime) -> Judgement:
+        """All checks that need no state. `now`: the log time at which the record is judged (its key's window)."""
+        offset = self._registry.next_offset
+        event: Event | None = None
+        identity: Identity | None = None
+        try:
+            if record_size(record) > RECORD_LIMIT_BYTES:
+                raise Refused("too-large", f"the record has {record_size(record)} bytes of {RECORD_LIMIT_BYTES}")
+            event, material = _open(record)
+            kind = self._address(event, record)
+            self._authenticate(event, material, kind, now)
+            identity = Identity(event.source, event.id, core_digest(event))
+            incoming = Incoming(
+                record.topic,
+                record.partition,
+                record.offset,
+                now,
+                event,
+                kind,
+                read_data(event, kind),
+                _source(event),
+            )
+            return Judgement(incoming, None, identity, offset, event)
+        except Refused as refused:
+            return Judgement(None, refused, identity, offset, event)
+
+    def _address(self, event: Event, record: Record) -> EventType:
+        """Network, type, key and partition."""
+        network = _NETWORK.match(event.source)
+        if network is None or network[1] != self._registry.network:
+            raise Refused("wrong-network", f"source {event.source!r} is not of network {self._registry.network!r}")
+        kind = TICK if event.type == TICK.type else EVENTS.get(event.type)
+        if kind is None or (kind is not TICK and kind.inbox != self._inbox):
+            raise Refused("wrong-type", f"type {event.type!r} is not taken on {self._inbox.name}")
+        key = (record.key or b"").decode("utf-8", "replace")
+        if key != event.subject or event.extensions.get("partitionkey", key) != key:
+            raise Refused("key-mismatch", f"the record's key {key!r} is unlike its subject {event.subject!r}")
+        expected = partition_of(key, self._inbox.partitions)
+        if record.partition != expected:
+            raise Refused(
+                "wrong-partition",
+                f"key {key!r} belongs to partition {expected} (murmur2), not {record.partition}",
+            )
+        return kind
+
+    def _authenticate(self, event: Event, material: Material, kind: EventType, now: datetime) -> None:
+        """Key, source, window, signature, scope."""
+        root_key = self._registry.root.public_key(material.key_id)
+        if root_key is not None and event.source == root_source(self._registry.network):
+            _check_signature(event, material, RegisteredKey(
+                event.source, material.key_id, root_key, frozenset(), now, None, event))  # fmt: skip
+            if kind.model is not KeyRegistered:
+                raise Refused("key-scope", "a root key registers the Secretariat's key and nothing else")
+            return
+        key = self._registry.key(material.key_id)
+        if key is None:
+            raise Refused("unknown-key", f"key {material.key_id} is not registered")
+        if key.source != event.source:
+            raise Refused("foreign-source", f"key {key.key_id} is of {key.source}, not of {event.source}")
+        if not key.valid_at(now):
+            raise Refused("key-not-valid", f"key {key.key_id} is not valid at {now.isoformat()}")
+        _check_signature(event, material, key)
+        self._check_scope(event, kind, key)
+
+    def _check_scope(self, event: Event, kind: EventType, key: RegisteredKey) -> None:
+        if kind is TICK:
+            allowed = event.source == self._own_source
+        elif kind.signer == "secretariat":
+            allowed = event.source == secretariat_source(self._registry.network)
+        else:
+            allowed = kind.scope in key.scopes and _source(event).kind == "state"
+        if not allowed:
+            raise Refused("key-scope", f"key {key.key_id} may not sign {kind.name} (it may: {sorted(key.scopes)})")
+
+
+def _open(record: Record) -> tuple[Event, Material]:
+    try:
+        event = from_kafka(record.key, record.headers, record.value)
+        return event, read_material(event)
+    except BadEnvelope as error:
+        raise Refused("bad-envelope", str(error)) from error
+
+
+def _check_signature(event: Event, material: Material, key: RegisteredKey) -> None:
+    try:
+        verify(event, material, key.public_key)
+    except BadSignature as error:
+        raise Refused("bad-signature", str(error)) from error
+
+
+def _source(event: Event) -> Source:
+    source = Source.parse(event.source)
+    if source is None:
+        raise Refused("foreign-source", f"source {event.source!r} is nobody's")
+    return source
+
+
+def read_data(event: Event, kind: EventType) -> Model:
+    """The data of an event as its model. Refused `bad-data`: what and where."""
+    try:
+        raw = jsontext.parse(event.data)
+    except ValueError as error:
+        raise Refused("bad-data", str(error)) from error
+    try:
+        data = kind.model.model_validate(raw)
+    except ValidationError as error:
+        raise Refused("bad-data", _in_words(error)) from error
+    _check_names(event, kind, raw, data)
+    return data
+
+
+def _check_names(event: Event, kind: EventType, raw: Mapping[str, Any], data: Model) -> None:
+    """The subject, the acting state and the prefix of a new id must be the source's own."""
+    subject = _subject_of(data, raw)
+    if subject is not None and subject != event.subject:
+        raise Refused("bad-data", f"the data is about {subject!r}, the subject is {event.subject!r}")
+    if kind.signer != "state":
+        return
+    state = _source(event).name
+    if kind.actor is not None and raw[kind.actor] != state:
+        raise Refused("bad-data", f"{kind.actor}: {raw[kind.actor]!r} is not the source's state {state!r}")
+    if kind.mints is not None and not raw[kind.mints].startswith(f"{state}-"):
+        raise Refused("bad-data", f"{kind.mints}: {raw[kind.mints]!r} does not begin with '{state}-'")
+
+
+def _subject_of(data: Model, raw: Mapping[str, Any]) -> str | None:
+    if isinstance(data, MemberRegistered):
+        return data.state
+    if isinstance(data, KeyRegistered):
+        return data.key_id
+    subject: str | None = raw.get("request_id")
+    return subject
+
+
+def _in_words(error: ValidationError) -> str:
+    """pydantic's findings as one sentence: where, and what."""
+    found = error.errors(include_url=False, include_input=False, include_context=False)
+    words = [f"{'.'.join(str(part) for part in item['loc']) or 'data'}: {item['msg']}" for item in found[:8]]
+    if len(found) > len(words):
+        words.append(f"and {len(found) - len(words)} more")
+    return "; ".join(words)
+
+
+def read_public(record: Record) -> Incoming:
+    """A record of a public topic, written by the service that owns it. ValueError: it is none, which is a bug."""
+    event = from_kafka(record.key, record.headers, record.value)
+    kind = EVENTS[event.type]
+    data = kind.model.model_validate(json.loads(event.data))
+    recorded = event.extensions.get("recordedtime")
+    recorded_at = parse_instant(recorded) if recorded else from_millis(record.timestamp)
+    source = Source.parse(event.source)
+    if source is None:
+        raise ValueError(f"{record.topic}/{record.partition}/{record.offset}: source {event.source!r}")
+    return Incoming(record.topic, record.partition, record.offset, recorded_at, event, kind, data, source)
+
+
+def original_base64(record: Record) -> str:
+    """The whole record, for `rejections`: invalid bytes of a header's name as U+FFFD (CONTRACT "SubmissionRejected")."""
+
+    def encoded(value: bytes | None) -> str | None:
+        return None if value is None else base64.b64encode(value).decode()
+
+    names = [name.encode("utf-8", "surrogateescape").decode("utf-8", "replace") for name, _ in record.headers]
+    whole = {
+        "key": encoded(record.key),
+        "headers": [[name, encoded(value)] for name, (_, value) in zip(names, record.headers, strict=True)],
+        "value": encoded(record.value),
+    }
+    return base64.b64encode(json.dumps(whole, ensure_ascii=False).encode()).decode()

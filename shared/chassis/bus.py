@@ -1,0 +1,266 @@
+"""Kafka: every option of every client, once, each written out with its reason."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import structlog
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
+from aiokafka.abc import ConsumerRebalanceListener
+from aiokafka.coordinator.assignors.range import RangePartitionAssignor
+from aiokafka.errors import KafkaError
+from faststream import AckPolicy
+from faststream.kafka import KafkaBroker
+from faststream.kafka.message import KafkaMessage
+
+from chassis import records
+from chassis.settings import Settings
+from qalqan.topics import RECORD_LIMIT_BYTES, Topic
+
+log = structlog.get_logger()
+
+_PUBLIC_LIMIT_BYTES = 8 * 1024 * 1024
+_RETRY_PAUSE_S = 0.2
+_POLL_MS = 1000
+_RECORDS_A_POLL = 1000
+
+Records = Sequence[ConsumerRecord[bytes, bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A record ready to be published; `partition` None: by the key, as the default partitioner of Java."""
+
+    topic: str
+    partition: int
+    key: bytes
+    value: bytes
+    headers: list[tuple[str, bytes]]
+
+
+class PollingConsumer(AIOKafkaConsumer):
+    """A consumer whose `getmany` waits for the first record and then takes what is there.
+
+    FastStream's batch subscriber sleeps for another poll's length after an empty poll; a poll that never comes back
+    empty has neither that cost nor a long poll's.
+    """
+
+    async def getmany(
+        self, *partitions: TopicPartition, timeout_ms: int = 0, max_records: int | None = None
+    ) -> dict[TopicPartition, list[ConsumerRecord[bytes, bytes]]]:
+        """Records of at least one partition. Blocks until there are some."""
+        while True:
+            try:
+                found: dict[TopicPartition, list[ConsumerRecord[bytes, bytes]]] = await super().getmany(
+                    *partitions, timeout_ms=_POLL_MS, max_records=_RECORDS_A_POLL
+                )
+            except KafkaError as error:
+                if not getattr(error, "retriable", False):
+                    raise
+                log.warning("kafka.poll_failed", error=repr(error))
+                await asyncio.sleep(_RETRY_PAUSE_S)
+                continue
+            if found:
+                return found
+
+
+class Bus:
+    """The Kafka side of a replica: one FastStream broker that consumes, one producer that publishes."""
+
+    def __init__(self, settings: Settings, service: str) -> None:
+        records.install()
+        self._settings = settings
+        self._service = service
+        self._producer: AIOKafkaProducer | None = None
+        self._renewal = asyncio.Lock()
+        self.broker = KafkaBroker(
+            settings.kafka,
+            client_id=settings.replica,
+            # Raw bytes go through untouched: FastStream's own parser decodes headers, and a record it cannot decode
+            # would be lost by the next commit.
+            apply_types=False,
+            logger=None,
+            # Topics are made by the runner, with their partition counts and settings, before anything else.
+            allow_auto_create_topics=False,
+            graceful_timeout=5.0,
+        )
+
+    def subscribe(
+        self,
+        topics: Sequence[Topic],
+        listener: ConsumerRebalanceListener,
+        handler: Any,
+        group: str | None = None,
+    ) -> None:
+        """Declares the replica's one consumer: all its topics in one subscription, so that lanes have one owner.
+
+        `handler` is given each poll's records, in order within a partition. It must not raise: it hands them on.
+        """
+        subscriber = self.broker.subscriber(
+            *(topic.name for topic in topics),
+            batch=True,
+            max_records=_RECORDS_A_POLL,
+            group_id=group or f"qalqan.{self._service}",
+            # Static membership: a restart within the session gets its lanes back at once and moves nobody else's.
+            group_instance_id=self._settings.replica,
+            session_timeout_ms=self._settings.session_timeout_ms,
+            heartbeat_interval_ms=max(200, self._settings.session_timeout_ms // 6),
+            rebalance_timeout_ms=10_000,
+            # Partition p of every topic goes to the same replica (FastStream's default is round robin).
+            partition_assignment_strategy=(RangePartitionAssignor,),
+            # PostgreSQL's offsets rule; a lane without any starts at the beginning, never at the end.
+            auto_offset_reset="earliest",
+            ack_policy=AckPolicy.MANUAL,
+            max_partition_fetch_bytes=_PUBLIC_LIMIT_BYTES,
+            fetch_max_wait_ms=500,
+            fetch_min_bytes=1,
+            isolation_level="read_uncommitted",
+            listener=listener,
+            parser=_raw,
+            decoder=_untouched,
+            # A record's own `reply_to` header must not make us publish anywhere.
+            no_reply=True,
+        )
+        subscriber(handler)
+
+    async def open(self) -> None:
+        """Connects; consuming begins when FastStream starts the broker."""
+        self._producer = await self._new_producer()
+        await self.broker.connect()
+        config = self.broker.config.broker_config
+        config.builder = partial(PollingConsumer, **config.builder.keywords)
+
+    async def close(self) -> None:
+        """Stops publishing, after FastStream has stopped the broker."""
+        if self._producer is not None:
+            await self._producer.stop()
+
+    @property
+    def consumer(self) -> AIOKafkaConsumer | None:
+        """The one consumer, once started."""
+        for subscriber in self.broker.subscribers:
+            consumer: AIOKafkaConsumer | None = getattr(subscriber, "consumer", None)
+            return consumer
+        return None
+
+    async def publish(self, wave: Sequence[Outgoing]) -> None:
+        """Publishes records, each topic's partition as one batch and in order; returns when the broker has them all.
+
+        One batch a partition is appended whole or not at all, so that no failure leaves a gap within a key.
+        Retries until the broker takes them: what was committed must get out.
+        """
+        waiting: dict[TopicPartition, list[Outgoing]] = {}
+        for record in wave:
+            waiting.setdefault(TopicPartition(record.topic, record.partition), []).append(record)
+        await asyncio.gather(*(self._publish_partition(tp, batch) for tp, batch in waiting.items()))
+
+    async def _publish_partition(self, tp: TopicPartition, queue: list[Outgoing]) -> None:
+        at = 0
+        while at < len(queue):
+            producer = self._producer
+            assert producer is not None, "open() comes first"
+            try:
+                batch = producer.create_batch()
+                end = at
+                while end < len(queue) and (
+                    batch.append(
+                        key=queue[end].key, value=queue[end].value, timestamp=None, headers=queue[end].headers
+                    )
+                    is not None
+                ):
+                    end += 1
+                batch.close()
+                delivered = await producer.send_batch(batch, tp.topic, partition=tp.partition)
+                await delivered
+                at = end
+            except KafkaError as error:
+                log.warning("kafka.publish_failed", topic=tp.topic, partition=tp.partition, error=repr(error))
+                await asyncio.sleep(_RETRY_PAUSE_S)
+                await self._renew_producer(producer)
+
+    async def send(self, record: Outgoing) -> tuple[int, int]:
+        """Publishes one record (a submission over HTTP, a tick) and returns its partition and offset."""
+        assert self._producer is not None, "open() comes first"
+        done = await self._producer.send_and_wait(
+            record.topic, record.value, key=record.key, partition=record.partition, headers=record.headers
+        )
+        return done.partition, done.offset
+
+    async def _renew_producer(self, failed: AIOKafkaProducer) -> None:
+        """A producer that failed for good (its sequence is lost) raises for ever: a new one takes its place."""
+        async with self._renewal:
+            if self._producer is not failed:
+                return
+            self._producer = await self._new_producer()
+            await failed.stop()
+
+    async def _new_producer(self) -> AIOKafkaProducer:
+        producer = AIOKafkaProducer(
+            bootstrap_servers=self._settings.kafka,
+            client_id=self._settings.replica,
+            acks="all",
+            enable_idempotence=True,
+            # Nothing waits that need not wait.
+            linger_ms=0,
+            # A batch holds a public record of any allowed size.
+            max_batch_size=_PUBLIC_LIMIT_BYTES,
+            max_request_size=_PUBLIC_LIMIT_BYTES,
+            request_timeout_ms=10_000,
+            retry_backoff_ms=100,
+            metadata_max_age_ms=60_000,
+        )
+        await producer.start()
+        return producer
+
+
+async def check_partitions(kafka: str, topics: Sequence[Topic]) -> None:
+    """RuntimeError unless every topic exists with the partitions it must have: a lane is one number on all of them."""
+    producer = AIOKafkaProducer(bootstrap_servers=kafka)
+    await producer.start()
+    try:
+        found: Mapping[str, int] = {
+            topic.name: len(await producer.partitions_for(topic.name)) for topic in topics
+        }
+    finally:
+        await producer.stop()
+    wrong = [f"{topic.name} has {found[topic.name]} of {topic.partitions}" for topic in topics
+             if found[topic.name] != topic.partitions]  # fmt: skip
+    if wrong:
+        raise RuntimeError(f"partitions are fixed for life, but {'; '.join(wrong)}")
+
+
+def member_consumer(kafka: str, client_id: str) -> AIOKafkaConsumer:
+    """A consumer outside any group, for a topic that every replica follows from its start."""
+    records.install()
+    return AIOKafkaConsumer(
+        bootstrap_servers=kafka,
+        client_id=client_id,
+        group_id=None,
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        max_partition_fetch_bytes=_PUBLIC_LIMIT_BYTES,
+    )
+
+
+def record_size(record: ConsumerRecord[bytes, bytes]) -> int:
+    """Bytes of key, value and headers together: what RECORD_LIMIT_BYTES bounds."""
+    size = len(record.key or b"") + len(record.value or b"")
+    for name, value in record.headers:
+        size += len(name.encode("utf-8", "surrogateescape")) + len(value or b"")
+    return size
+
+
+def too_large(record: ConsumerRecord[bytes, bytes]) -> bool:
+    """Whether a record is past the contract's limit."""
+    return record_size(record) > RECORD_LIMIT_BYTES
+
+
+async def _raw(message: Records, _default: Any = None) -> KafkaMessage:
+    """FastStream's parser, ours: nothing is decoded, so nothing can fail."""
+    return KafkaMessage(body=b"", headers={}, raw_message=message, consumer=None)
+
+
+async def _untouched(message: KafkaMessage, _default: Any = None) -> Records:
+    return message.raw_message

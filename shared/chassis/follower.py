@@ -1,0 +1,92 @@
+"""Members and keys, followed from the start of their topic by every replica (CONTRACT "root.json")."""
+
+import asyncio
+from datetime import datetime
+
+import structlog
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from chassis.bus import member_consumer
+from qalqan.envelope import BadEnvelope, from_kafka
+from qalqan.instants import to_millis
+from qalqan.registry import NotRegistered, Registry, Root
+from qalqan.topics import MEMBERS
+
+log = structlog.get_logger()
+
+_POLL_MS = 500
+_CATCH_UP_S = 5.0
+
+
+class Follower:
+    """Keeps a registry as new as the topic `members`."""
+
+    def __init__(self, kafka: str, replica: str, root: Root) -> None:
+        self.registry = Registry(root)
+        self._kafka = kafka
+        self._replica = replica
+        self._consumer: AIOKafkaConsumer | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._moved = asyncio.Condition()
+        self._current_as_of_ms = 0
+
+    async def start(self) -> None:
+        """Reads `members` to its end, then goes on following it."""
+        consumer = member_consumer(self._kafka, f"{self._replica}.members")
+        await consumer.start()
+        consumer.assign([_TP])
+        await consumer.seek_to_beginning(_TP)
+        self._consumer = consumer
+        self._task = asyncio.create_task(self._follow(consumer), name="follow members")
+        await self.catch_up()
+
+    async def stop(self) -> None:
+        """Stops following."""
+        if self._task is not None:
+            self._task.cancel()
+        if self._consumer is not None:
+            await self._consumer.stop()
+
+    async def catch_up(self, until: datetime | None = None) -> None:
+        """Returns when everything has been folded that stood on the topic by now (or by `until`, if that is known).
+
+        A key registered a moment ago must not be unknown only because this replica had not read so far.
+        """
+        if until is not None and to_millis(until) < self._current_as_of_ms:
+            return
+        assert self._consumer is not None
+        end = (await self._consumer.end_offsets([_TP]))[_TP]
+        async with self._moved:
+            await asyncio.wait_for(
+                self._moved.wait_for(lambda: self.registry.next_offset >= end), timeout=_CATCH_UP_S
+            )
+        if until is not None:
+            self._current_as_of_ms = max(self._current_as_of_ms, to_millis(until) + 1)
+
+    async def wait_for_key(self, key_id: str) -> None:
+        """Returns when a key is registered: a service states nothing before its own is."""
+        async with self._moved:
+            await self._moved.wait_for(lambda: self.registry.key(key_id) is not None)
+
+    async def _follow(self, consumer: AIOKafkaConsumer) -> None:
+        while True:
+            try:
+                found = await consumer.getmany(_TP, timeout_ms=_POLL_MS)
+            except KafkaError as error:
+                log.warning("members.poll_failed", error=repr(error))
+                await asyncio.sleep(_POLL_MS / 1000)
+                continue
+            for record in found.get(_TP, ()):
+                try:
+                    self.registry.apply(from_kafka(record.key, record.headers, record.value))
+                except (NotRegistered, BadEnvelope) as error:
+                    # Somebody wrote to `members` who may not: it changes nothing, and everybody sees the same.
+                    log.error("members.ignored", offset=record.offset, why=str(error))
+                self.registry.next_offset = record.offset + 1
+            if found:
+                async with self._moved:
+                    self._moved.notify_all()
+
+
+_TP = TopicPartition(MEMBERS.name, 0)

@@ -1,0 +1,336 @@
+"""A lane: one owner, one order, no effect twice (DESIGN "Lanes").
+
+Life of a batch: judge (signatures) -> draft (in memory) -> commit (one statement, fenced) -> publish (from memory, in
+order). PostgreSQL's offsets rule: whatever fails, the next owner starts from them.
+"""
+
+import asyncio
+import heapq
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime
+from typing import Generic, TypeVar
+
+import asyncpg
+import structlog
+
+from chassis import ledger
+from chassis.admission import Admission, Judgement, Record, read_public
+from chassis.bus import Bus, Outgoing
+from chassis.database import TRANSIENT, Pool
+from chassis.draft import Committed, Draft, Subject
+from chassis.facts import Incoming, Refused
+from chassis.follower import Follower
+from chassis.handlers import Handlers, S
+from chassis.ledger import Stored, Transaction
+from chassis.parking import WAIT
+from chassis.publication import Publisher
+from qalqan.instants import from_millis
+from qalqan.topics import REQUESTS
+
+log = structlog.get_logger()
+
+T = TypeVar("T")
+Facts = dict[tuple[str, int], Incoming]
+
+_BATCH = 500
+_QUEUE_HIGH = 2_000
+_QUEUE_LOW = 500
+_WAVES_AHEAD = 8
+_SEEN = 50_000
+_RETRY_S = (0.05, 0.1, 0.2, 0.5, 1.0)
+_MARK_AFTER_S = 1.0
+_START_OF_TIME = datetime.min.replace(tzinfo=UTC)
+
+
+class FenceLost(Exception):
+    """Another owner has the lane: nothing of ours was written, and nothing more may be."""
+
+
+class Seen(OrderedDict[tuple[str, str], bytes]):
+    """Identities handled lately: the common repetition is answered from memory, the others from the database."""
+
+    def update(self, *args: object, **kwargs: object) -> None:
+        """Adds identities and forgets the oldest beyond a bound."""
+        super().update(*args, **kwargs)  # type: ignore[arg-type]
+        while len(self) > _SEEN:
+            self.popitem(last=False)
+
+
+class Lane(Generic[S]):
+    """Partition p of all the keyed topics of a service, owned by this replica since `open`."""
+
+    def __init__(
+        self,
+        partition: int,
+        *,
+        handlers: Handlers[S],
+        pool: Pool,
+        bus: Bus,
+        follower: Follower,
+        publisher: Publisher,
+        admission: Admission,
+        key_id: str,
+        replica: str,
+        on_alarm: Callable[[], None],
+        pause: Callable[[int, bool], None],
+        judges_by_its_own_word: bool = False,
+    ) -> None:
+        self.partition = partition
+        self._judges_by_its_own_word = judges_by_its_own_word
+        self._handlers = handlers
+        self._pool = pool
+        self._bus = bus
+        self._follower = follower
+        self._publisher = publisher
+        self._admission = admission
+        self._key_id = key_id
+        self._replica = replica
+        self._on_alarm = on_alarm
+        self._pause = pause
+        self._queue: list[Record] = []
+        self._arrived = asyncio.Event()
+        self._waves: asyncio.Queue[tuple[int, list[Outgoing]]] = asyncio.Queue(_WAVES_AHEAD)
+        self._seen = Seen()
+        self._paused = False
+        self.committed: Committed[S]
+
+    # --- taking and leaving ------------------------------------------------------------------------------------------
+
+    async def open(self) -> dict[str, int]:
+        """Takes the lane: epoch + 1, hot state, what the outbox still holds. Returns the offsets to seek to."""
+        row = await _patiently(lambda: ledger.take_lane(self._pool, self.partition, self._replica))
+        stored = await _patiently(lambda: ledger.load_open(self._pool, self.partition))
+        parked = await _patiently(lambda: ledger.load_parked(self._pool, self.partition))
+        rest = await _patiently(lambda: ledger.load_outbox(self._pool, self.partition, row.published))
+        subjects = {item.key: self._subject(item) for item in stored}
+        alarms = [(p.parked_at + WAIT, p.key) for p in parked]
+        for subject in subjects.values():
+            at = self._handlers.due_at(subject.state) if subject.state is not None else None
+            if at is not None:
+                alarms.append((at, subject.key))
+        heapq.heapify(alarms)
+        self.committed = Committed(
+            self.partition,
+            row.epoch,
+            row.next_offsets,
+            row.step,
+            row.published,
+            row.log_time or _START_OF_TIME,
+            row.doc,
+            subjects,
+            parked,
+            alarms,
+        )
+        if rest:
+            log.info("lane.outbox", partition=self.partition, records=len(rest))
+            await self._bus.publish(rest)
+            self.committed.published = row.step
+        return dict(row.next_offsets)
+
+    async def run(self) -> None:
+        """Works until cancelled; FenceLost when the lane is another's; anything else is a bug and stops the service."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._publish())
+            tasks.create_task(self._mark_published())
+            await self._work()
+
+    def feed(self, records: Sequence[Record]) -> None:
+        """Hands over records as they were polled. Never blocks; a full lane's partitions are paused."""
+        self._queue.extend(records)
+        self._arrived.set()
+        if len(self._queue) > _QUEUE_HIGH and not self._paused:
+            self._paused = True
+            self._pause(self.partition, True)
+
+    @property
+    def next_alarm(self) -> datetime | None:
+        """When the next deadline falls, as far as is known."""
+        return self.committed.alarms[0][0] if self.committed.alarms else None
+
+    # --- work --------------------------------------------------------------------------------------------------------
+
+    async def _work(self) -> None:
+        while True:
+            await self._arrived.wait()
+            size = 1 if self._judges_by_its_own_word else _BATCH
+            batch, self._queue = self._queue[:size], self._queue[size:]
+            if not self._queue:
+                self._arrived.clear()
+            if self._paused and len(self._queue) < _QUEUE_LOW:
+                self._paused = False
+                self._pause(self.partition, False)
+            await self._handle(batch)
+            if self._judges_by_its_own_word:
+                # What it has just admitted (a key) may sign the next record: out with it, and read it back.
+                await self._waves.join()
+                await self._follower.catch_up()
+
+    async def _handle(self, batch: list[Record]) -> None:
+        try:
+            await self._transact(batch)
+        except (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, asyncpg.ProgramLimitExceededError) as error:
+            if len(batch) == 1:
+                await self._refuse(batch[0], error)
+                return
+            # One record that cannot be stored must cost only itself.
+            log.warning("lane.batch_failed", partition=self.partition, records=len(batch), error=repr(error))
+            for record in batch:
+                await self._handle([record])
+
+    async def _refuse(self, record: Record, error: Exception) -> None:
+        """A submission that the database will not hold is refused; a public fact that it will not hold is a bug."""
+        if record.topic != self._handlers.inbox.name:
+            raise error
+        refused = Refused("bad-data", f"it cannot be stored: {error}")
+        await self._transact([record], {record.offset: Judgement(None, refused, None, 0)})
+
+    async def _transact(self, batch: Sequence[Record], judged: dict[int, Judgement] | None = None) -> None:
+        judgements = judged or await self._judge(batch)
+        facts = {
+            (record.topic, record.offset): read_public(record)
+            for record in batch
+            if not self._is_submission(record)
+        }
+        while True:
+            draft = await self._draft(batch, judgements, facts)
+            if draft.next_offsets == self.committed.next_offsets:
+                return
+            tx = draft.transaction()
+            try:
+                await self._commit(tx)
+                break
+            except asyncpg.UniqueViolationError as error:
+                if error.constraint_name != "inbox_pkey":
+                    raise
+                # Somebody repeats what is not in memory any more: look it up and work the batch out again.
+                names = [(source, id) for source, id, _, _, _ in tx.identities]
+                self._seen.update(await ledger.load_identities(self._pool, self.partition, names))
+        draft.apply()
+        if tx.outgoing:
+            await self._waves.put((tx.step, [out for out, _ in tx.outgoing]))
+        self._on_alarm()
+
+    def _is_submission(self, record: Record) -> bool:
+        return bool(record.topic == self._handlers.inbox.name)
+
+    async def _judge(self, batch: Sequence[Record]) -> dict[int, Judgement]:
+        judgements = {}
+        for record in batch:
+            if not self._is_submission(record):
+                continue
+            now = max(self.committed.log_time, from_millis(record.timestamp))
+            judgement = self._admission.judge(record, now)
+            if judgement.refused is not None and judgement.refused.reason == "unknown-key":
+                await self._follower.catch_up(until=now)
+                judgement = self._admission.judge(record, now)
+            judgements[record.offset] = judgement
+        return judgements
+
+    async def _draft(
+        self, batch: Sequence[Record], judgements: dict[int, Judgement], facts: Facts
+    ) -> Draft[S]:
+        draft = Draft(
+            self.committed,
+            self._handlers,
+            self._publisher,
+            self._follower.registry,
+            self._key_id,
+            self._seen,
+            await self._load_cold(judgements, facts),
+        )
+        for record in batch:
+            if not draft.at_offset(record):
+                continue
+            if self._is_submission(record):
+                draft.take_submission(record, judgements[record.offset])
+            else:
+                draft.take_fact(record, facts[record.topic, record.offset])
+        return draft
+
+    async def _load_cold(
+        self, judgements: dict[int, Judgement], facts: Facts
+    ) -> dict[str, Subject[S]]:
+        """Requests that are not in the hot set: closed, or new. The first event of a key needs no look."""
+        submitted = (judgement.incoming for judgement in judgements.values())
+        keys = {
+            self._handlers.key_of(incoming)
+            for incoming in (*submitted, *facts.values())
+            if incoming is not None and not _begins(incoming)
+        }
+        missing = [key for key in keys if key not in self.committed.subjects]
+        if not missing:
+            return {}
+        stored = await _patiently(lambda: ledger.load_keys(self._pool, missing))
+        return {item.key: self._subject(item) for item in stored}
+
+    def _subject(self, item: Stored) -> Subject[S]:
+        return Subject(item.key, self._handlers.join(item.doc, item.parts), item.positions)
+
+    async def _commit(self, tx: Transaction) -> None:
+        """Commits, through failures of the database: an answer that was lost is looked up, never guessed."""
+        attempt = 0
+        while True:
+            try:
+                if await ledger.commit(self._pool, tx):
+                    return
+                lost = True
+            except TRANSIENT as error:
+                log.warning("database.commit_failed", partition=self.partition, error=repr(error))
+                lost = False
+                await asyncio.sleep(_RETRY_S[min(attempt, len(_RETRY_S) - 1)])
+                attempt += 1
+            if lost or attempt:
+                row = await _patiently(lambda: ledger.read_lane(self._pool, self.partition))
+                if row.epoch != tx.epoch:
+                    raise FenceLost(f"lane {self.partition} is at epoch {row.epoch}, ours is {tx.epoch}")
+                if row.step == tx.step and row.next_offsets == tx.next_offsets:
+                    return
+                if lost:
+                    raise FenceLost(f"lane {self.partition} stands at {row.next_offsets}, not where we left it")
+
+    # --- publishing --------------------------------------------------------------------------------------------------
+
+    async def _publish(self) -> None:
+        while True:
+            step, wave = await self._waves.get()
+            waves = 1
+            while not self._waves.empty():
+                step, more = self._waves.get_nowait()
+                wave = [*wave, *more]
+                waves += 1
+            await self._bus.publish(wave)
+            self.committed.published = step
+            for _ in range(waves):
+                self._waves.task_done()
+
+    async def _mark_published(self) -> None:
+        """Notes what is out when no transaction comes by to note it: off the path, for a quicker next start."""
+        marked = self.committed.published
+        while True:
+            await asyncio.sleep(_MARK_AFTER_S)
+            published = self.committed.published
+            if published == marked:
+                continue
+            try:
+                await ledger.mark_published(self._pool, self.partition, self.committed.epoch, published)
+                marked = published
+            except TRANSIENT as error:
+                log.warning("database.mark_failed", partition=self.partition, error=repr(error))
+
+
+def _begins(incoming: Incoming) -> bool:
+    """Whether a record is the first word of a new request. (A submission's own `position` would be anybody's claim.)"""
+    return incoming.topic == REQUESTS.name and incoming.event.extensions.get("position") == "0000000001"
+
+
+async def _patiently(attempt: Callable[[], Awaitable[T]]) -> T:
+    """Asks the database until it answers."""
+    tries = 0
+    while True:
+        try:
+            return await attempt()
+        except TRANSIENT as error:
+            log.warning("database.waiting", error=repr(error))
+            await asyncio.sleep(_RETRY_S[min(tries, len(_RETRY_S) - 1)])
+            tries += 1

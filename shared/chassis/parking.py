@@ -1,0 +1,71 @@
+"""Submissions that wait for what they stand on (DESIGN "What arrives before what it needs")."""
+
+import base64
+import json
+from collections.abc import Iterable
+from datetime import timedelta
+
+from aiokafka import ConsumerRecord
+
+from chassis.admission import Record, read_data
+from chassis.facts import Incoming
+from chassis.ledger import Parked
+from qalqan.envelope import from_kafka
+from qalqan.events import EVENTS
+from qalqan.sources import Source
+
+WAIT = timedelta(seconds=60)
+"""In log time; then `unknown-request`."""
+REQUEST_LIMIT = 1_000
+SOURCE_LIMIT = 10_000
+
+
+def park(record: Record, incoming: Incoming, key: str, queue: str) -> Parked:
+    """The row of a submission that waits."""
+    whole = {
+        "topic": record.topic,
+        "timestamp": record.timestamp,
+        "key": base64.b64encode(record.key or b"").decode(),
+        "headers": [[name, base64.b64encode(value or b"").decode()] for name, value in record.headers],
+        "value": base64.b64encode(record.value or b"").decode(),
+    }
+    return Parked(
+        record.offset, key, queue, incoming.event.source, json.dumps(whole).encode(), incoming.recorded_at
+    )
+
+
+def unpark(parked: Parked, partition: int) -> tuple[Record, Incoming]:
+    """The submission behind a row: it was judged when it came, so only its parsing is done again."""
+    whole = json.loads(parked.record)
+    key = base64.b64decode(whole["key"])
+    value = base64.b64decode(whole["value"])
+    headers = [(name, base64.b64decode(content)) for name, content in whole["headers"]]
+    record: Record = ConsumerRecord(
+        topic=whole["topic"],
+        partition=partition,
+        offset=parked.offset,
+        timestamp=whole["timestamp"],
+        timestamp_type=1,
+        key=key,
+        value=value,
+        checksum=None,
+        serialized_key_size=len(key),
+        serialized_value_size=len(value),
+        headers=tuple(headers),
+    )
+    event = from_kafka(key, headers, value)
+    kind = EVENTS[event.type]
+    source = Source.parse(event.source)
+    assert source is not None
+    return record, Incoming(
+        record.topic, partition, parked.offset, parked.parked_at, event, kind, read_data(event, kind), source
+    )
+
+
+def room_for(parked: Parked, waiting: Iterable[Parked]) -> bool:
+    """Whether one more may wait: 1,000 a request, 10,000 a source."""
+    of_request = of_source = 0
+    for other in waiting:
+        of_request += other.key == parked.key
+        of_source += other.source == parked.source
+    return of_request < REQUEST_LIMIT and of_source < SOURCE_LIMIT

@@ -1,0 +1,104 @@
+"""From a fact to the record on its public topic (CONTRACT "Envelope")."""
+
+import hashlib
+import json
+import uuid
+from datetime import datetime
+
+from chassis.bus import Outgoing
+from chassis.facts import Fact, Incoming
+from qalqan.envelope import Event, to_kafka
+from qalqan.events import EVENTS, EventType, dump, type_of
+from qalqan.instants import format_instant
+from qalqan.signing import SigningKey, sign
+from qalqan.topics import MEMBERS, REQUEST_TOPICS, Topic, partition_of
+
+_NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "urn:qalqan:event")
+_KEPT = ("correlationid", "traceparent")
+"""Extensions of a submission that stay on the public topic."""
+
+
+def event_type(fact: Fact) -> EventType:
+    """The entry of the event table behind a fact."""
+    return EVENTS[type_of(type(fact.data).__name__)]
+
+
+def public_topic(fact: Fact) -> Topic:
+    """The public topic a fact stands on."""
+    topic = event_type(fact).topic
+    assert topic is not None, f"{type(fact.data).__name__} stands on no topic"
+    return topic
+
+
+class Publisher:
+    """Makes public records: forwards what a state signed byte for byte, signs what this service states."""
+
+    def __init__(self, source: str, key: SigningKey) -> None:
+        self._source = source
+        self._key = key
+
+    def record(
+        self,
+        fact: Fact,
+        subject: str,
+        *,
+        mode: str | None,
+        position: int | None,
+        step: int,
+        now: datetime,
+        members_offset: int,
+        cause: Incoming | None,
+    ) -> Outgoing:
+        """The record of a fact. `position` and `mode`: only on the topics of a request."""
+        topic = public_topic(fact)
+        event = fact.event or self._statement(fact, subject, now)
+        extensions = {name: event.extensions[name] for name in _KEPT if name in event.extensions}
+        extensions["partitionkey"] = subject
+        extensions["step"] = str(step)
+        extensions["membersoffset"] = str(members_offset)
+        if fact.recorded_at is not None:
+            extensions["recordedtime"] = format_instant(fact.recorded_at)
+        if topic in REQUEST_TOPICS:
+            assert mode is not None and position is not None
+            extensions["mode"] = mode
+            extensions["position"] = f"{position:010d}"
+        if fact.event is None and cause is not None:
+            extensions["causationid"] = cause.event.id
+            for name in _KEPT:
+                if name in cause.event.extensions:
+                    extensions[name] = cause.event.extensions[name]
+        if topic == MEMBERS:
+            extensions.pop("membersoffset")
+        key, value, headers = to_kafka(_with_extensions(event, extensions))
+        return Outgoing(topic.name, partition_of(subject, topic.partitions), key, value, headers)
+
+    def _statement(self, fact: Fact, subject: str, now: datetime) -> Event:
+        """What this service states, signed; its id is derived from what it states, so that a repetition is the same."""
+        data = json.dumps(dump(fact.data), ensure_ascii=False, separators=(",", ":")).encode()
+        kind = event_type(fact)
+        name = "\n".join((self._source, kind.type, subject, hashlib.sha256(data).hexdigest()))
+        event = Event(
+            id=str(uuid.uuid5(_NAMESPACE, name)),
+            source=self._source,
+            type=kind.type,
+            subject=subject,
+            time=format_instant(now),
+            datacontenttype="application/json",
+            data=data,
+        )
+        return sign(event, self._key)
+
+
+def _with_extensions(event: Event, extensions: dict[str, str]) -> Event:
+    return Event(
+        id=event.id,
+        source=event.source,
+        type=event.type,
+        subject=event.subject,
+        time=event.time,
+        datacontenttype=event.datacontenttype,
+        data=event.data,
+        dataschema=event.dataschema,
+        dssematerial=event.dssematerial,
+        extensions=extensions,
+    )

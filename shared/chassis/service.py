@@ -1,0 +1,170 @@
+"""A service: one FastStream application over aiokafka with FastAPI beside it in one event loop.
+
+What each of the five needs and none should write again; its `main.build` brings the parts that differ.
+"""
+
+import asyncio
+import contextlib
+import sys
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic
+
+import structlog
+import uvloop
+from fastapi import APIRouter
+from faststream import FastStream
+
+from chassis import telemetry
+from chassis.admission import Admission
+from chassis.bus import Bus, check_partitions
+from chassis.database import Pool, connect
+from chassis.follower import Follower
+from chassis.handlers import Handlers, S
+from chassis.http import application, serving, submissions
+from chassis.lane import Lane
+from chassis.lanes import Lanes
+from chassis.publication import Publisher
+from chassis.settings import Settings
+from qalqan.registry import Root
+from qalqan.signing import Ed25519Key, SigningKey
+from qalqan.sources import service_source
+
+log = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class Parts:
+    """What a service stands on, made in `main.build`; nothing is connected yet."""
+
+    name: str
+    settings: Settings
+    root: Root
+    key: SigningKey
+    bus: Bus
+    follower: Follower
+    source: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.source = service_source(self.root.network, self.name)
+
+    @classmethod
+    def of(cls, name: str, settings: Settings) -> "Parts":
+        """The ordinary parts. OSError or ValueError when root.json or the key cannot be read."""
+        root = Root.load(settings.root)
+        return cls(
+            name,
+            settings,
+            root,
+            Ed25519Key.from_pem(settings.key.read_bytes()),
+            Bus(settings, name),
+            Follower(settings.kafka, settings.replica, root),
+        )
+
+
+class LaneService(Generic[S]):
+    """A service that works in lanes: request, pledge, consensus, secretariat."""
+
+    def __init__(
+        self,
+        parts: Parts,
+        handlers: Handlers[S],
+        routers: Callable[[Pool], Sequence[APIRouter]] = lambda pool: (),
+        *,
+        judges_by_its_own_word: bool = False,
+    ) -> None:
+        self.parts = parts
+        self.handlers = handlers
+        self._routers = routers
+        self._judges_by_its_own_word = judges_by_its_own_word
+        """Only the secretariat: it admits the keys that sign what comes next, its own among them."""
+        self.admission = Admission(handlers.inbox, parts.follower.registry, parts.source)
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[Lanes]:
+        """Connects everything in order and takes it down in reverse. Consuming begins when the block does."""
+        parts, settings = self.parts, self.parts.settings
+        async with contextlib.AsyncExitStack() as stack:
+            pool = await connect(settings.database, settings.replica)
+            stack.push_async_callback(pool.close)
+            await check_partitions(settings.kafka, (self.handlers.inbox, *self.handlers.follows))
+            lanes = Lanes(
+                parts.bus,
+                self.handlers.inbox,
+                self.handlers.follows,
+                self._lane_maker(pool),
+                parts.source,
+                parts.key,
+            )
+            app = application(
+                parts.name,
+                lanes.ready.is_set,
+                parts.follower.registry,
+                submissions(self.handlers.inbox, self.admission, parts.bus, parts.follower),
+                *self._routers(pool),
+            )
+            await stack.enter_async_context(serving(app, settings.http_host, settings.http_port))
+            await parts.follower.start()
+            stack.push_async_callback(parts.follower.stop)
+            if not self._judges_by_its_own_word:
+                await parts.follower.wait_for_key(parts.key.key_id)
+            parts.bus.subscribe((self.handlers.inbox, *self.handlers.follows), lanes, lanes.feed)
+            lanes.start()
+            stack.push_async_callback(lanes.stop)
+            await parts.bus.open()
+            stack.push_async_callback(parts.bus.close)
+            yield lanes
+
+    def _lane_maker(self, pool: Pool) -> Callable[..., Lane[S]]:
+        parts = self.parts
+
+        def make(partition: int, on_alarm: Callable[[], None], pause: Callable[[int, bool], None]) -> Lane[S]:
+            return Lane(
+                partition,
+                handlers=self.handlers,
+                pool=pool,
+                bus=parts.bus,
+                follower=parts.follower,
+                publisher=Publisher(parts.source, parts.key),
+                admission=self.admission,
+                key_id=parts.key.key_id,
+                replica=parts.settings.replica,
+                on_alarm=on_alarm,
+                pause=pause,
+                judges_by_its_own_word=self._judges_by_its_own_word,
+            )
+
+        return make
+
+
+def run(build: Callable[[Settings], Any], name: str) -> None:
+    """Runs a service until it is told to stop; exits 1 when it met a bug, having said so and skipped nothing."""
+    settings = Settings()
+    telemetry.configure(name, settings.replica, settings.log_level)
+    sys.exit(uvloop.run(_run(build(settings))))
+
+
+async def _run(service: Any) -> int:
+    code = 0
+
+    @contextlib.asynccontextmanager
+    async def lifespan() -> AsyncIterator[None]:
+        nonlocal code
+        async with service.running() as lanes:
+            watch = asyncio.create_task(_watch(lanes.failed, app))
+            try:
+                yield
+            finally:
+                watch.cancel()
+                if lanes.failed.done():
+                    code = 1
+
+    app = FastStream(service.parts.bus.broker, logger=None, lifespan=lifespan)
+    await app.run()
+    return code
+
+
+async def _watch(failed: asyncio.Future[BaseException], app: FastStream) -> None:
+    error = await asyncio.shield(failed)
+    log.critical("service.stopped", error=repr(error), exc_info=error)
+    app.exit()

@@ -1,0 +1,30 @@
+"""What a service must be told from outside: read from the environment, once, in main."""
+
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Addresses, identity and the two secrets of one replica of one service."""
+
+    model_config = SettingsConfigDict(env_ignore_empty=True, frozen=True, extra="ignore")
+
+    kafka: str = Field(validation_alias="KAFKA_BOOTSTRAP_SERVERS")
+    """Kafka's bootstrap servers, `host:port[,host:port]`."""
+    database: str = Field(validation_alias="DATABASE_URL")
+    """PostgreSQL, with this service's own role."""
+    root: Path = Field(validation_alias="QALQAN_ROOT")
+    """root.json: the one thing that is trusted."""
+    key: Path = Field(validation_alias="QALQAN_KEY")
+    """This service's private key (PKCS 8 PEM)."""
+    replica: str = Field(validation_alias="QALQAN_REPLICA")
+    """Unique among the replicas of this service and stable over restarts: Kafka's static membership."""
+    http_host: str = Field("127.0.0.1", validation_alias="QALQAN_HTTP_HOST")
+    http_port: int = Field(0, validation_alias="QALQAN_HTTP_PORT")
+    token: str = Field("", validation_alias="QALQAN_TOKEN")
+    """What a reader over HTTP must show."""
+    session_timeout_ms: int = Field(6000, validation_alias="QALQAN_SESSION_TIMEOUT_MS")
+    """After how long without a heartbeat another replica takes the lanes."""
+    log_level: str = Field("INFO", validation_alias="QALQAN_LOG_LEVEL")

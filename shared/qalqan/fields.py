@@ -1,0 +1,111 @@
+"""The forms of CONTRACT "Identifiers and forms", as pydantic types."""
+
+from datetime import datetime, timedelta
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
+
+from qalqan.catalogue import CAPABILITIES, CURRENCY, UNITS
+from qalqan.instants import format_instant, parse_duration, parse_instant
+
+
+class Model(BaseModel):
+    """Base of all contract data: immutable, strict (no coercion), unknown fields ignored (fields may be added)."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="ignore", allow_inf_nan=False)
+
+
+def _instant(value: object) -> datetime:
+    if isinstance(value, datetime):
+        return value
+    if not isinstance(value, str):
+        raise ValueError("an instant is a text such as 2023-02-06T01:17:34Z")
+    return parse_instant(value)
+
+
+def _duration(value: object) -> timedelta:
+    if isinstance(value, timedelta):
+        return value
+    if not isinstance(value, str):
+        raise ValueError("a duration is a text such as PT24H")
+    return parse_duration(value)
+
+
+def _format_duration(value: timedelta) -> str:
+    seconds = int(value.total_seconds())
+    hours, rest = divmod(seconds, 3600)
+    minutes, seconds = divmod(rest, 60)
+    parts = f"{hours}H" * bool(hours) + f"{minutes}M" * bool(minutes) + f"{seconds}S" * bool(seconds)
+    return "PT" + (parts or "0S")
+
+
+def _capability(value: str) -> str:
+    if value not in CAPABILITIES:
+        raise ValueError(f"{value!r} is not in the catalogue of capabilities")
+    return value
+
+
+def _unit(value: str) -> str:
+    if value not in UNITS and not CURRENCY.fullmatch(value):
+        raise ValueError(f"{value!r} is neither a unit of the catalogue nor a currency's code")
+    return value
+
+
+Instant = Annotated[
+    datetime,
+    BeforeValidator(_instant),
+    PlainSerializer(format_instant, return_type=str),
+    WithJsonSchema({"type": "string", "format": "date-time", "pattern": "Z$"}),
+]
+"""RFC 3339, UTC, `Z`."""
+
+Duration = Annotated[
+    timedelta,
+    BeforeValidator(_duration),
+    PlainSerializer(_format_duration, return_type=str),
+    WithJsonSchema({"type": "string", "format": "duration"}),
+]
+"""ISO 8601."""
+
+State = Annotated[str, Field(pattern=r"^[A-Z]{2,4}$")]
+"""ISO 3166-1 alpha-2, or `TRNC`."""
+Identifier = Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{1,40}$")]
+"""Needs, pledges, units."""
+RequestId = Annotated[str, Field(pattern=r"^[A-Z]{2,4}-[0-9]{4}-[A-Za-z0-9-]{1,40}$")]
+"""`<affected state>-<year>-<local part>`."""
+Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
+KeyId = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Text = Annotated[str, Field(min_length=1)]
+Quantity = Annotated[int, Field(ge=1)]
+Revision = Annotated[int, Field(ge=1)]
+Capability = Annotated[str, AfterValidator(_capability), WithJsonSchema({"type": "string", "enum": sorted(CAPABILITIES)})]
+Unit = Annotated[
+    str,
+    AfterValidator(_unit),
+    WithJsonSchema({"anyOf": [{"enum": sorted(UNITS)}, {"type": "string", "pattern": f"^{CURRENCY.pattern}$"}]}),
+]
+
+
+class Place(Model):
+    """A place by name and country, with coordinates (degrees, WGS 84) and UN/LOCODE where known."""
+
+    name: Text
+    country: State
+    lat: Annotated[float, Field(ge=-90, le=90)] | None = None
+    lon: Annotated[float, Field(ge=-180, le=180)] | None = None
+    unlocode: Annotated[str, Field(pattern=r"^[A-Z]{2}[A-Z2-9]{3}$")] | None = None
+
+
+class Money(Model):
+    """An amount as a decimal text and its currency (ISO 4217)."""
+
+    amount: Annotated[str, Field(pattern=r"^[0-9]{1,15}(\.[0-9]{1,4})?$")]
+    currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")]
+
+
+class Mandate(Model):
+    """The national act behind a request, pledge, acceptance or vote."""
+
+    authority: Text
+    act: Text
+    digest: Digest | None = None

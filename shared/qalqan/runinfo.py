@@ -1,0 +1,65 @@
+"""run.json: where a running system is to be reached (CONTRACT "The runner")."""
+
+import os
+from pathlib import Path
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+HOME = "QALQAN_HOME"
+"""Environment variable that names the runner's folder; `.qalqan` without it."""
+
+
+class NotRunning(RuntimeError):
+    """There is no run.json, or none that can be read; the text says where and what to do."""
+
+
+def home() -> Path:
+    """The runner's folder: `$QALQAN_HOME`, or `.qalqan` here."""
+    return Path(os.environ.get(HOME) or ".qalqan")
+
+
+class RunInfo(BaseModel):
+    """What run.json says; unknown fields are kept out, fields of a part that does not run are empty."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    network: str
+    kafka: str
+    """Bootstrap servers, `host:port` with commas between."""
+    root: str
+    """Path of root.json."""
+    keys: str
+    """Folder of the development keys, one `<STATE>.pem` each."""
+    database: str | None = None
+    http: dict[str, str] = {}
+    """Base address of each service's HTTP side, by service."""
+    dashboard: str | None = None
+    token: str | None = None
+    """For `Authorization: Bearer <token>` when reading over HTTP."""
+    pids: dict[str, int] = {}
+
+    @classmethod
+    def load(cls, path: Path | None = None) -> Self:
+        """Reads run.json, by default the one of `home()`. NotRunning: not there, or not readable."""
+        path = path or home() / "run.json"
+        try:
+            return cls.model_validate_json(path.read_bytes())
+        except FileNotFoundError as error:
+            raise NotRunning(
+                f"{path} is not there: start the system with `qalqan up`, or set {HOME}"
+            ) from error
+        except (OSError, ValidationError) as error:
+            raise NotRunning(f"{path} cannot be read: {error}") from error
+
+    def write(self, path: Path | None = None) -> None:
+        """Writes run.json in one step: a reader sees the old or the new one. For its owner's eyes (0600)."""
+        path = path or home() / "run.json"
+        partial = path.with_name(path.name + ".new")
+        partial.touch(mode=0o600)
+        partial.write_text(self.model_dump_json(indent=2) + "\n", "utf-8")
+        partial.replace(path)
+
+    def key_path(self, state: str) -> Path:
+        """Where the development key of a state is."""
+        return Path(self.keys) / f"{state}.pem"
