@@ -16,6 +16,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from deploy.local.errors import CannotStart, explain
 
@@ -39,8 +40,7 @@ def up(
     home: Home = DEFAULT_HOME,
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Return when everything is ready.")] = False,
 ) -> None:
-    """Start Kafka, PostgreSQL and the five services, and keep them running until told to stop (Ctrl-C,
-    `qalqan down`)."""
+    """Start Kafka, PostgreSQL and the five services, and keep them running until Ctrl-C or `qalqan down`."""
     with _sentences():
         if detach:
             _detach(home)
@@ -89,7 +89,7 @@ def status(home: Home = DEFAULT_HOME) -> None:
         table.add_row(
             name,
             str(run["pids"].get(name, "-")),
-            f"[{'green' if health == 'well' else 'red'}]{health}",
+            Text(health, style="green" if health == "well" else "red"),
             address,
         )
     console.print(table)
@@ -102,9 +102,8 @@ def _health(name: str, run: dict[str, Any], address: str) -> str:
     from deploy.local.stack import health
 
     if name not in run["pids"]:
-        return (
-            "well" if name not in run["http"] else "down"
-        )  # somebody else's broker or database is not ours to judge
+        # Somebody else's broker or database is not ours to judge.
+        return "down" if name in run["http"] else "well"
     port = int(address.rsplit(":", 1)[1])
     try:
         if name in run["http"]:
@@ -127,7 +126,7 @@ def _run(home: Path) -> None:
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # what matters comes as CannotStart
 
     def say(word: str) -> None:
-        console.print(word, soft_wrap=True)
+        console.print(word, markup=False, soft_wrap=True)
 
     def stop(_number: int, _frame: FrameType | None) -> None:
         for number in (signal.SIGINT, signal.SIGTERM):  # once is enough: stopping goes on in order
@@ -163,8 +162,8 @@ def _detach(home: Path) -> None:
 
     if not os.environ.get("KAFKA_BOOTSTRAP_SERVERS"):
         kafka_jars()  # here, where the progress bar can be seen
-    (home / "logs").mkdir(parents=True, exist_ok=True)
-    home.chmod(0o700)
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    (home / "logs").mkdir(exist_ok=True)
     reading, writing = os.pipe()
     with (home / "logs" / "runner.log").open("ab") as log:
         runner = subprocess.Popen(
@@ -201,9 +200,7 @@ def _sentences() -> Iterator[None]:
         yield
     except (CannotStart, OSError) as failure:
         error = failure if isinstance(failure, CannotStart) else explain(failure, "looking after the runner")
-        errors.print(
-            f"[red]{error}[/red]" if errors.is_terminal else str(error), highlight=False, soft_wrap=True
-        )
+        errors.print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(1) from None
 
 

@@ -26,7 +26,7 @@ def explain(error: OSError, doing: str) -> CannotStart:
 
 
 _SIGNS = {
-    "Address already in use": "its port was taken by another program; start again to get another port",
+    "Address already in use": "its port was taken meanwhile; start again to get another",
     "No space left on device": "the disk is full; free some space and start again",
     "Cannot allocate memory": "the memory is full; stop other programs and start again",
     "OutOfMemoryError": "the memory is full; stop other programs and start again",

@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import json
 import os
+import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
@@ -16,7 +17,7 @@ from urllib.parse import quote, urlsplit, urlunsplit
 import psutil
 
 from deploy.local import kafka, postgres, roles, topics
-from deploy.local.errors import explain
+from deploy.local.errors import CannotStart, explain
 from deploy.local.jars import cache_dir, kafka_jars
 from deploy.local.lock import HomeLock
 from deploy.local.migrate import migrate_all
@@ -49,10 +50,11 @@ class Infrastructure:
         self._tell = tell
         self._closing = contextlib.ExitStack()
         self._stopping = False
+        self._starting = threading.Lock()
 
     def service_url(self, service: str) -> str:
         """The database's URL for the role of one service."""
-        url = urlsplit(self.database_url.replace("postgresql+asyncpg://", "postgresql://", 1))
+        url = urlsplit(self.database_url)
         place = url.netloc.rpartition("@")[2]
         user = f"{role_of(service)}:{quote(self._password(service), safe='')}"
         return urlunsplit(url._replace(netloc=f"{user}@{place}"))
@@ -65,8 +67,7 @@ class Infrastructure:
         self.stop()
 
     def start(self) -> None:
-        """Start what is embedded, and make topics, schemas and roles. What was started is stopped if this
-        fails."""
+        """Start what is embedded, and make topics, schemas and roles; if this fails, all is stopped again."""
         try:
             self._open_home()
             self._start_infrastructure()
@@ -80,7 +81,8 @@ class Infrastructure:
 
     def stop(self) -> None:
         """Stop all in the order services, Kafka, PostgreSQL. May be called again."""
-        self._stopping = True
+        with self._starting:
+            self._stopping = True
         infrastructure = [self.processes[name] for name in ("kafka", "postgres") if name in self.processes]
         services = [process for process in self.processes.values() if process not in infrastructure]
         if services:
@@ -98,8 +100,11 @@ class Infrastructure:
             self._tell(f"{process.program.name} ended (exit code {process.exit_code}) and was started again.")
 
     def _supervise(self, process: Supervised) -> Supervised:
-        self.processes[process.program.name] = process
-        process.start()
+        with self._starting:
+            if self._stopping:
+                raise CannotStart(f"{process.program.name} was not started: the runner is stopping.")
+            self.processes[process.program.name] = process
+            process.start()
         return process
 
     def _open_home(self) -> None:
@@ -115,9 +120,8 @@ class Infrastructure:
     def _start_infrastructure(self) -> None:
         port, controller_port, database_port = free_ports(3)
         self.kafka = os.environ.get("KAFKA_BOOTSTRAP_SERVERS") or f"{LOOPBACK}:{port}"
-        self.database_url = os.environ.get("DATABASE_URL") or (
-            f"postgresql://{postgres.OWNER}:{self._password('owner')}@{LOOPBACK}:{database_port}/{postgres.OWNER}"
-        )
+        own = f"{postgres.OWNER}:{self._password('owner')}@{LOOPBACK}:{database_port}/{postgres.OWNER}"
+        self.database_url = "postgresql://" + os.environ.get("DATABASE_URL", own).rpartition("://")[2]
 
         def start_kafka() -> None:
             if not os.environ.get("KAFKA_BOOTSTRAP_SERVERS"):
@@ -157,8 +161,7 @@ def together(steps: list[Callable[[], None]]) -> None:
 
 
 def _end_leftovers(home: Path) -> None:
-    """End what a killed runner of this home left behind, where the kernel did not see to it (see
-    `process`)."""
+    """End what a killed runner of this home left, where the kernel did not see to it (see `process`)."""
     run = home / "run.json"
     pids = json.loads(run.read_bytes()).get("pids", {}) if run.exists() else {}
     left = []

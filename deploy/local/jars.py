@@ -84,8 +84,8 @@ def _check(jar: Jar, path: Path) -> None:
         actual = hashlib.file_digest(file, "sha256").hexdigest()
     if actual != jar.sha256:
         raise CannotStart(
-            f"The jar {path} is refused: {jar.coordinate} has the SHA-256 {actual}, not {jar.sha256} as the lock "
-            "has it; remove the file to fetch it anew, and if it differs again, ask where it comes from."
+            f"The jar {path} is refused: {jar.coordinate} has the SHA-256 {actual}, not {jar.sha256} as "
+            "locked; remove the file to fetch it anew, and if it differs again, ask where it comes from."
         )
 
 

@@ -155,7 +155,7 @@ def _initdb(binaries: Path, as_whom: list[str], directory: Path, data: Path, pas
 
 
 def _end_orphans(data: Path) -> None:
-    """End what a killed postmaster, or a killed runner, left in `data`: a new server would wait for none of it.
+    """End what a killed postmaster, or a killed runner, left in `data`: a new server waits for none.
 
     Every process of a server has the data directory as its working directory. A postmaster is left to stop,
     and asked to; children without one only hold up its successor, which recovers from the log in any case.

@@ -1,6 +1,7 @@
 """Every topic of the contract, made before anything else runs."""
 
 import asyncio
+import contextlib
 import time
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
@@ -25,6 +26,10 @@ async def create(bootstrap: str) -> None:
         await admin.start()
         await _create_missing(admin)
         await _wait_for_leaders(admin)
+        with contextlib.suppress(KafkaError):
+            # The first question for a group makes the broker create its topic of offsets: before anybody
+            # waits for it.
+            await admin.find_coordinator("qalqan")
     except (KafkaError, OSError) as error:
         raise CannotStart(
             f"Kafka at {bootstrap} does not answer as it should ({error}): start it, or correct "

@@ -144,7 +144,11 @@ class Client:
             producer = AIOKafkaProducer(
                 bootstrap_servers=self.bootstrap, acks="all", enable_idempotence=True, **self._kafka
             )
-            await producer.start()
+            try:
+                await producer.start()
+            except BaseException:
+                await producer.stop()
+                raise
             self._producer = producer
         return self
 
@@ -408,22 +412,29 @@ class Feed:
         self._offset = offset
         self._raw = raw
         self._consumer: Any = None
-        self._ready: deque[Message] = deque()
+        self._ready: deque[Any] = deque()
+        """Kafka's records, not yet given to the caller."""
         self._ends: dict[TopicPartition, int] = {}
         self._positions: dict[tuple[str, str | None], int] = {}
 
     async def __aenter__(self) -> Self:
         """Connects and fixes where reading begins."""
         if self._consumer is None:
-            consumer = self._client.consumer()
-            await consumer.start()
-            self._consumer = consumer
+            self._consumer = self._client.consumer()
             self._client._feeds.add(self)
-            consumer.assign(self._partitions)
-            self._ends = await consumer.end_offsets(self._partitions)
-            for partition, start in (await self._starts()).items():
-                consumer.seek(partition, start)
+            try:
+                await self._open()
+            except BaseException:
+                await self.stop()
+                raise
         return self
+
+    async def _open(self) -> None:
+        await self._consumer.start()
+        self._consumer.assign(self._partitions)
+        self._ends = await self._consumer.end_offsets(self._partitions)
+        for partition, start in (await self._starts()).items():
+            self._consumer.seek(partition, start)
 
     async def __aexit__(self, *_: object) -> None:
         await self.stop()
@@ -475,9 +486,7 @@ class Feed:
 
     async def _poll(self) -> None:
         for records in (await self._consumer.getmany(timeout_ms=_POLL_MS)).values():
-            for record in records:
-                if self._wants(record):
-                    self._ready.append(_message(record))
+            self._ready.extend(record for record in records if self._wants(record))
 
     def _wants(self, record: Any) -> bool:
         """Whether it is of the request that is asked for; what has no request for its key always is."""
@@ -485,19 +494,28 @@ class Feed:
         return self._key is None or not keyed or bool(record.key == self._key.encode())
 
     async def _take(self) -> Message | None:
-        """The next message that is ready; None: there is none, or it is a repetition."""
+        """The next message that is ready; None: there is none, or it is a repetition.
+
+        A record leaves the queue at the very end: a caller's time limit loses none. A doubtful one is passed.
+        """
         if not self._ready:
             return None
-        message = self._ready.popleft()
-        if self._raw:
-            return message
-        if self._client.verify and (why := await self._client.doubt(message)) is not None:
+        record = self._ready[0]
+        try:
+            message = _message(record)
+            why = await self._client.doubt(message) if self._client.verify and not self._raw else None
+        except Doubtful:
+            self._ready.popleft()
+            raise
+        self._ready.popleft()
+        if why is not None:
             raise Doubtful(f"{message.topic}/{message.partition}/{message.offset}: {message.name}: {why}")
-        if message.position is not None:
-            counted = (message.topic, message.event.subject)
-            if message.position <= self._positions.get(counted, 0):
-                return None
-            self._positions[counted] = message.position
+        if self._raw or message.position is None:
+            return message
+        counted = (message.topic, message.event.subject)
+        if message.position <= self._positions.get(counted, 0):
+            return None
+        self._positions[counted] = message.position
         return message
 
 

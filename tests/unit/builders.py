@@ -195,7 +195,7 @@ EXAMPLES: Final[Mapping[str, Mapping[str, Any]]] = {
     },
     "Tick": {"at": "2023-02-06T09:00:00Z"},
 }
-"""Data of every type, as the contract's examples where it has any; signatures and chains in it are not real."""
+"""Data of every type, as in the contract where it has an example; proofs and chains in it are not real."""
 
 
 def example(model: type[M], **changes: object) -> M:
@@ -233,7 +233,7 @@ def event(
     key: SigningKey | None = None,
     extensions: Mapping[str, str] | None = None,
 ) -> Event:
-    """The CloudEvent of data; `by`: a state's code or a whole source, else who may say it; signed when given a key."""
+    """The CloudEvent of data, signed if given a key; `by`: a state's code or a source, else whose it is."""
     kind = kind_of(data)
     source = author(data, kind) if by is None else by if "://" in by else state_source(NETWORK, by)
     subject = next(
@@ -263,7 +263,7 @@ def incoming(
     event_id: str | None = None,
     key: SigningKey | None = None,
 ) -> Incoming:
-    """A record that passed the checks, recorded `at`; `topic`: its inbox if it has one, else the public one."""
+    """A record that passed the checks, recorded `at`; `topic`: else its inbox, else its public topic."""
     kind = kind_of(data)
     made = event(data, by=by, at=at, event_id=event_id, key=key)
     source = Source.parse(made.source)

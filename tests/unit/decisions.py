@@ -1,4 +1,4 @@
-"""Networks with real keys, and ballots of theirs with every outcome: what certificates are made of, for tests.
+"""Networks with real keys, and their ballots with every outcome: what certificates are made of, for tests.
 
 world = World.founded()
 Decision(world).vote("AZ").vote("KG", "object").certificate("blocked", DEADLINE)
@@ -37,10 +37,10 @@ def at(minutes: float) -> str:
 
 
 def source_of(actor: str) -> str:
-    return f"qalqan://{NETWORK}/{actor if '/' in actor or actor in ('root', 'secretariat') else f'states/{actor}'}"
+    return f"qalqan://{NETWORK}/{f'states/{actor}' if actor.isupper() else actor}"
 
 
-@dataclass
+@dataclass(repr=False)
 class World:
     """A network: its keys, and what its Secretariat registered."""
 
@@ -155,9 +155,9 @@ class Decision:
         self.ballot: Json = {
             "network": NETWORK, "mode": "actual", "request_id": REQUEST_ID, "revision": 1,
             "request_digest": digest_of_bytes(self.request.data), "round": 1, "items": ["N1", "N2"],
-            "rule": {"rule_id": "consensus-1", "kind": "consensus", "window": "PT24H", "window_at_risk": "PT6H"},
-            "roll": self.roll, "affected_state": "TR", "members_offset": self.world.serial, "governance_offset": 0,
-            "opened_at": OPENED_AT, "deadline": DEADLINE, **changes,
+            "rule": {"rule_id": "c-1", "kind": "consensus", "window": "PT24H", "window_at_risk": "PT6H"},
+            "roll": self.roll, "affected_state": "TR", "members_offset": self.world.serial,
+            "governance_offset": 0, "opened_at": OPENED_AT, "deadline": DEADLINE, **changes,
         }  # fmt: skip
 
     def vote(
@@ -170,7 +170,7 @@ class Decision:
         event: Json | None = None,
         key: Ed25519Key | None = None,
     ) -> "Decision":
-        """Counts a vote; `says`: changes to its data; `event`: to its envelope; `key`: another to sign it with."""
+        """Counts a vote; `says`: changes to its data; `event`: to its envelope; `key`: another to sign it."""
         data = {
             "request_id": REQUEST_ID,
             "ballot_id": digest_of(self.ballot),

@@ -1,7 +1,6 @@
 """Certificates, made with real keys, and what verification finds in them."""
 
 import copy
-import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -11,7 +10,12 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from decisions import (
+from qalqan.certificate import Certificate, digest, verify_certificate, verify_chain, verify_event
+from qalqan.envelope import Event, from_structured, to_structured
+from qalqan.events import type_of
+from qalqan.instants import parse_instant
+from qalqan.signing import Ed25519Key, sign
+from tests.unit.decisions import (
     ALL_SCOPES,
     DEADLINE,
     OPENED_AT,
@@ -25,11 +29,6 @@ from decisions import (
     closing_event,
     source_of,
 )
-from qalqan.certificate import Certificate, digest, verify_certificate, verify_chain, verify_event
-from qalqan.envelope import Event, from_structured, to_structured
-from qalqan.events import type_of
-from qalqan.instants import parse_instant
-from qalqan.signing import Ed25519Key, sign
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +52,7 @@ def amended(world: World, **changes: Any) -> Json:
     return world.structured("TR", "RequestAmended", data)
 
 
-# --- what holds ------------------------------------------------------------------------------------------------------
+# --- what holds ---------------------------------------------------------------------------------------------
 
 
 def _extreme(world: World) -> Json:
@@ -120,14 +119,14 @@ def test_valid(world: World, make: Callable[[World], Json]) -> None:
 
 
 def test_a_key_that_was_registered_anew(world: World) -> None:
-    """The first registration covers the vote, a later one does not: either proves what falls in its window."""
+    """The first registration covers the vote, a later one does not: each proves what falls in it."""
     world = copy.deepcopy(world)
     certificate = reached(world).certificate()
     certificate["keys"].append(world.register_key("KZ", valid_from="2024-01-01T00:00:00Z"))
     assert verify_certificate(certificate, world.root) == []
 
 
-# --- what does not ---------------------------------------------------------------------------------------------------
+# --- what does not ------------------------------------------------------------------------------------------
 
 
 def changed(path: str, value: Any) -> Callable[[World], Json]:
@@ -313,13 +312,19 @@ INVALID: dict[str, tuple[Callable[[World], Json], str]] = {
     "no previous": (changed("previous", REMOVED), r"certificate\.previous: Field required"),
     "no cause": (changed("cause", REMOVED), r"certificate\.cause: Field required"),
     "ballot a list": (changed("ballot", []), r"certificate\.ballot: "),
-    "an instant with an offset": (changed("decided_at", "2023-02-06T01:34:00+00:00"), r"decided_at: not an instant"),
+    "an instant with an offset": (
+        changed("decided_at", "2023-02-06T01:34:00+00:00"),
+        r"decided_at: not an instant",
+    ),
     "counted null": (changed("counted", None), r"certificate\.counted: "),
     "keys of numbers": (changed("keys", [1]), r"certificate\.keys\[0\]: "),
     "a lone surrogate": (changed("chain", "\ud800"), r"certificate: "),
     "beyond 2^53": (changed("serial", 2**53), r"certificate: "),
     # the ballot
-    "ballot changed after the votes": (changed("ballot.round", 2), r"counted\[0\] \(AZ\): the vote's ballot_id is "),
+    "ballot changed after the votes": (
+        changed("ballot.round", 2),
+        r"counted\[0\] \(AZ\): the vote's ballot_id is ",
+    ),
     "another network's ballot": (on_ballot(network="live"), r"ballot: of network 'live', not of test-1"),
     "affected state": (on_ballot(affected_state="UZ"), r"ballot: request TR-2023-0001 is not one of UZ"),
     "round 0": (on_ballot(round=0), r"ballot: round 0"),
@@ -331,90 +336,204 @@ INVALID: dict[str, tuple[Callable[[World], Json], str]] = {
         r"ballot: a rule of kind 'majority'",
     ),
     "a window beyond all calendars": (
-        on_ballot(rule={"rule_id": "c", "kind": "consensus", "window": "P999999999D", "window_at_risk": "PT6H"}),
+        on_ballot(
+            rule={"rule_id": "c", "kind": "consensus", "window": "P999999999D", "window_at_risk": "PT6H"}
+        ),
         r"request: the window of its ballot ends beyond all calendars",
     ),
-    "deadline too early": (on_ballot(deadline=at(9)), r"request: the ballot's deadline is 2023-02-06T01:39:00Z"),
+    "deadline too early": (
+        on_ballot(deadline=at(9)),
+        r"request: the ballot's deadline is 2023-02-06T01:39:00Z",
+    ),
     "negative offset": (on_ballot(governance_offset=-1), r"ballot: an offset is negative"),
     "roll empty": (on_ballot(roll=[]), r"ballot: the roll is empty"),
     "roll not sorted": (on_ballot(roll=["KG", "AZ", "KZ", "TR", "UZ"]), r"ballot: the roll is not sorted"),
-    "roll twice": (on_ballot(roll=["AZ", "AZ", "KG", "KZ", "TR", "UZ"]), r"ballot: the roll is not sorted, or"),
+    "roll twice": (
+        on_ballot(roll=["AZ", "AZ", "KG", "KZ", "TR", "UZ"]),
+        r"ballot: the roll is not sorted, or",
+    ),
     "mode": (on_ballot(mode="exercise"), r"request: mode actual, and exercise on the ballot"),
     "revision": (on_ballot(revision=2), r"request: revision 1, and 2 on the ballot"),
-    "request_digest": (on_ballot(request_digest="sha256:" + "0" * 64), r"request: its digest is not the ballot's"),
+    "request_digest": (
+        on_ballot(request_digest="sha256:" + "0" * 64),
+        r"request: its digest is not the ballot's",
+    ),
     # the roll
-    "no MemberRegistered": (changed("members.2", REMOVED), r"ballot: KZ is on the roll, and there is no Member"),
-    "an observer": (with_member("KZ", status="observer"), r"ballot: KZ is on the roll, and was no member at 2023"),
-    "no member any more": (with_member("KZ", until=OPENED_AT), r"ballot: KZ is on the roll, and was no member"),
-    "no member yet": (with_member("KZ", **{"from": at(0.01)}), r"ballot: KZ is on the roll, and was no member"),
+    "no MemberRegistered": (
+        changed("members.2", REMOVED),
+        r"ballot: KZ is on the roll, and there is no Member",
+    ),
+    "an observer": (
+        with_member("KZ", status="observer"),
+        r"ballot: KZ is on the roll, and was no member at 2023",
+    ),
+    "no member any more": (
+        with_member("KZ", until=OPENED_AT),
+        r"ballot: KZ is on the roll, and was no member",
+    ),
+    "no member yet": (
+        with_member("KZ", **{"from": at(0.01)}),
+        r"ballot: KZ is on the roll, and was no member",
+    ),
     "registered too late": (_late_member, r"ballot: UZ was registered after members_offset 11"),
     "a member left out": (_member_left_out, r"ballot: KZ was a member, and is not on the roll"),
     "two histories": (_second_member_history, r"members\[5\]: another registration has the serial 12 too"),
-    "a broken history": (_broken_history, r"the registration with serial 13 does not continue the one before"),
+    "a broken history": (
+        _broken_history,
+        r"the registration with serial 13 does not continue the one before",
+    ),
     # the keys
-    "no key of the Secretariat": (without_key("secretariat"), r"keys\[0\]: its key [0-9a-f]{64} is not among"),
+    "no key of the Secretariat": (
+        without_key("secretariat"),
+        r"keys\[0\]: its key [0-9a-f]{64} is not among",
+    ),
     "no key of a voter": (without_key("KZ"), r"counted\[2\] \(KZ\): its key [0-9a-f]{64} is not among"),
     "no key of the requester": (without_key("TR"), r"request: its key [0-9a-f]{64} is not among"),
     "no key of the issuer": (without_key("services/consensus"), r"keys: there is none of the issuer"),
-    "registered by a state": (_registered_by_state, r"keys\[4\]: is from .*states/UZ', not from .*/secretariat"),
-    "registered by itself": (with_key("secretariat", by="secretariat"), r"registered by .*secretariat' and not by a"),
+    "registered by a state": (
+        _registered_by_state,
+        r"keys\[4\]: is from .*states/UZ', not from .*/secretariat",
+    ),
+    "registered by itself": (
+        with_key("secretariat", by="secretariat"),
+        r"registered by .*secretariat' and not by a",
+    ),
     "root key not in root.json": (_registered_by_false_root, r"which is not in root\.json"),
-    "root signs for a state": (with_key("KZ", by="root"), r"keys\[4\]: is from .*/root', not from .*/secretariat"),
+    "root signs for a state": (
+        with_key("KZ", by="root"),
+        r"keys\[4\]: is from .*/root', not from .*/secretariat",
+    ),
     "no possession": (with_key("KZ", possession=""), r"keys\[4\]: possession: not the key's own signature"),
-    "an algorithm unknown": (with_key("KZ", algorithm="rsa"), r"keys\[4\]: public_key: unknown algorithm 'rsa'"),
+    "an algorithm unknown": (
+        with_key("KZ", algorithm="rsa"),
+        r"keys\[4\]: public_key: unknown algorithm 'rsa'",
+    ),
     "another's key_id": (with_key("KZ", key_id="0" * 64), r"keys\[4\]: key_id is not the SHA-256"),
     "a key of a service": (with_key("KZ", source=source_of("services/x")), r"keys\[4\]: possession: "),
-    "key not yet valid": (with_key("KZ", valid_from=at(3.01)), r"\(KZ\): its key .* was not valid at 2023-02-06T01:33"),
-    "key no longer valid": (with_key("KZ", valid_until=at(3)), r"\(KZ\): its key .* was not valid at 2023-02-06T01:33"),
-    "no scope vote": (_revoked_scope("KZ", "vote"), r"counted\[2\] \(KZ\): its key .* has not the scope `vote`"),
+    "key not yet valid": (
+        with_key("KZ", valid_from=at(3.01)),
+        r"\(KZ\): its key .* was not valid at 2023-02-06T01:33",
+    ),
+    "key no longer valid": (
+        with_key("KZ", valid_until=at(3)),
+        r"\(KZ\): its key .* was not valid at 2023-02-06T01:33",
+    ),
+    "no scope vote": (
+        _revoked_scope("KZ", "vote"),
+        r"counted\[2\] \(KZ\): its key .* has not the scope `vote`",
+    ),
     "no scope request": (_revoked_scope("TR", "request"), r"request: its key .* has not the scope `request`"),
-    "request key too young": (with_key("TR", valid_from=OPENED_AT), r"request: its key .* was not valid at 2023"),
+    "request key too young": (
+        with_key("TR", valid_from=OPENED_AT),
+        r"request: its key .* was not valid at 2023",
+    ),
     # the request
-    "request by another's key": (_request_by_another, r"request: its key .* is registered for .*/states/UZ, not for"),
+    "request by another's key": (
+        _request_by_another,
+        r"request: its key .* is registered for .*/states/UZ, not for",
+    ),
     "request from another": (
         lambda w: on_request({}, source=source_of("UZ"), key=w.keys["UZ"])(w),
         r"request: is from .*states/UZ', not from .*states/TR",
     ),
     "another request": (_request_replaced, r"request: its digest is not the ballot's request_digest"),
-    "a request's subject": (on_request({}, subject="TR-2023-0002"), r"request: subject 'TR-2023-0002', not TR-2023"),
-    "a request's id": (on_request({"request_id": "TR-2023-0002"}), r"request: request_id TR-2023-0002, and TR-2023-"),
-    "not a request": (on_request({}, type=type_of("RequestClosed")), r"request: is a 'qalqan\.RequestClosed\.v1', not"),
+    "a request's subject": (
+        on_request({}, subject="TR-2023-0002"),
+        r"request: subject 'TR-2023-0002', not TR-2023",
+    ),
+    "a request's id": (
+        on_request({"request_id": "TR-2023-0002"}),
+        r"request: request_id TR-2023-0002, and TR-2023-",
+    ),
+    "not a request": (
+        on_request({}, type=type_of("RequestClosed")),
+        r"request: is a 'qalqan\.RequestClosed\.v1', not",
+    ),
     "no needs": (on_request({"needs": []}), r"request: data\.needs: "),
     "no JSON": (on_request({}, data=b"{"), r"request: data: \$: not JSON"),
     "unsigned request": (changed("request.dssematerial", REMOVED), r"request: dssematerial: missing"),
-    "request's data changed": (changed("request.data_base64", "e30="), r"request: the signed digest is another"),
-    "request's data no base64": (changed("request.data_base64", "e30"), r"request: data_base64: not padded"),
-    "request recorded too late": (changed("request_recorded_at", DEADLINE), r"request: recorded after the deadline"),
-    # the votes
-    "a vote by another's key": (_vote_by_another, r"\(KZ\): its key .* is registered for .*states/UZ, not for"),
-    "a vote by a stranger": (_vote_by_stranger, r"\(KZ\): its key .* is not among the certificate's keys"),
-    "a vote on another ballot": (with_vote(says={"ballot_id": "sha256:" + "0" * 64}), r"\(KZ\): the vote's ballot_id is sha256"),
-    "another round": (with_vote(says={"round": 2}), r"\(KZ\): the vote's round is 2, not 1"),
-    "another request's vote": (with_vote(says={"request_id": "TR-2023-0002"}), r"\(KZ\): the vote's request_id is TR-2023-0002"),
-    "a vote's subject": (with_vote(event={"subject": "TR-2023-0002"}), r"\(KZ\): subject 'TR-2023-0002', not TR-2023"),
-    "another state's vote": (changed("counted.2.state", "UZ"), r"counted\[2\] \(UZ\): is from .*/states/KZ', not from"),
-    "the vote says another state": (with_vote(says={"state": "UZ"}), r"\(KZ\): the vote's state is UZ, not KZ"),
-    "another position": (changed("counted.1.position", "approve"), r"\(KG\): the vote's position is abstain, not app"),
-    "an objection without a reason": (
-        with_vote(says={"position": "object"}), r"\(KZ\): data: an objection needs a `reason`"
+    "request's data changed": (
+        changed("request.data_base64", "e30="),
+        r"request: the signed digest is another",
     ),
-    "not a vote": (with_vote(event={"type": type_of("RequestClosed")}), r"\(KZ\): is a 'qalqan\.RequestClosed\.v1'"),
+    "request's data no base64": (changed("request.data_base64", "e30"), r"request: data_base64: not padded"),
+    "request recorded too late": (
+        changed("request_recorded_at", DEADLINE),
+        r"request: recorded after the deadline",
+    ),
+    # the votes
+    "a vote by another's key": (
+        _vote_by_another,
+        r"\(KZ\): its key .* is registered for .*states/UZ, not for",
+    ),
+    "a vote by a stranger": (_vote_by_stranger, r"\(KZ\): its key .* is not among the certificate's keys"),
+    "a vote on another ballot": (
+        with_vote(says={"ballot_id": "sha256:" + "0" * 64}),
+        r"\(KZ\): the vote's ballot_id is sha256",
+    ),
+    "another round": (with_vote(says={"round": 2}), r"\(KZ\): the vote's round is 2, not 1"),
+    "another request's vote": (
+        with_vote(says={"request_id": "TR-2023-0002"}),
+        r"\(KZ\): the vote's request_id is TR-2023-0002",
+    ),
+    "a vote's subject": (
+        with_vote(event={"subject": "TR-2023-0002"}),
+        r"\(KZ\): subject 'TR-2023-0002', not TR-2023",
+    ),
+    "another state's vote": (
+        changed("counted.2.state", "UZ"),
+        r"counted\[2\] \(UZ\): is from .*/states/KZ', not from",
+    ),
+    "the vote says another state": (
+        with_vote(says={"state": "UZ"}),
+        r"\(KZ\): the vote's state is UZ, not KZ",
+    ),
+    "another position": (
+        changed("counted.1.position", "approve"),
+        r"\(KG\): the vote's position is abstain, not app",
+    ),
+    "an objection without a reason": (
+        with_vote(says={"position": "object"}),
+        r"\(KZ\): data: an objection needs a `reason`",
+    ),
+    "not a vote": (
+        with_vote(event={"type": type_of("RequestClosed")}),
+        r"\(KZ\): is a 'qalqan\.RequestClosed\.v1'",
+    ),
     "too late": (_late, r"counted\[3\] \(KZ\): recorded at 2023-02-07T01:30:00Z, not before the deadline"),
     "twice": (_twice, r"counted\[4\] \(UZ\): stands twice"),
     "not on the roll": (_not_on_the_roll, r"counted\[3\] \(KZ\): is not on the roll"),
-    "a vote without a vote": (changed("counted.2.event", REMOVED), r"\(KZ\): is counted by a vote, and there is none"),
+    "a vote without a vote": (
+        changed("counted.2.event", REMOVED),
+        r"\(KZ\): is counted by a vote, and there is none",
+    ),
     "a vote of nothing": (changed("counted.2.event", {}), r"counted\[2\] \(KZ\): data_base64: missing"),
     "approval for another": (
-        changed("counted.2", {"state": "KZ", "position": "approve", "by": "request", "recorded_at": RAISED_AT}),
+        changed(
+            "counted.2", {"state": "KZ", "position": "approve", "by": "request", "recorded_at": RAISED_AT}
+        ),
         r"\(KZ\): is counted by the request, which is another state's",
     ),
-    "by request otherwise": (changed("counted.4.position", "abstain"), r"\(TR\): has the position abstain by the req"),
-    "by request and event": (changed("counted.4.event", {}), r"\(TR\): is counted by the request, and brings an event"),
-    "by request at another time": (changed("counted.4.recorded_at", at(1)), r"\(TR\): recorded_at is not the request's"),
-    "the request is not counted": (changed("counted.4", REMOVED), r"counted: TR is missing, whose request is its app"),
+    "by request otherwise": (
+        changed("counted.4.position", "abstain"),
+        r"\(TR\): has the position abstain by the req",
+    ),
+    "by request and event": (
+        changed("counted.4.event", {}),
+        r"\(TR\): is counted by the request, and brings an event",
+    ),
+    "by request at another time": (
+        changed("counted.4.recorded_at", at(1)),
+        r"\(TR\): recorded_at is not the request's",
+    ),
+    "the request is not counted": (
+        changed("counted.4", REMOVED),
+        r"counted: TR is missing, whose request is its app",
+    ),
     # the outcome
     "reached without all": (
-        lambda w: Decision(w).vote("AZ").certificate("reached", DEADLINE), r"outcome: reached; by the rule it is lapsed"
+        lambda w: Decision(w).vote("AZ").certificate("reached", DEADLINE),
+        r"outcome: reached; by the rule it is lapsed",
     ),
     "reached against an objection": (
         lambda w: Decision(w).vote("AZ", "object").vote("KG").vote("KZ").vote("UZ").certificate(),
@@ -423,44 +542,74 @@ INVALID: dict[str, tuple[Callable[[World], Json], str]] = {
     "a vote left out": (changed("counted.2", REMOVED), r"outcome: reached; by the rule it is lapsed"),
     "blocked by nobody": (changed("outcome", "blocked"), r"outcome: blocked; by the rule it is reached"),
     "lapsed though complete": (changed("outcome", "lapsed"), r"outcome: lapsed; by the rule it is reached"),
-    "decided too early": (changed("decided_at", at(3)), r"decided_at: 2023-02-06T01:33:00Z; the last position needed"),
-    "decided at the deadline": (changed("decided_at", DEADLINE), r"decided_at: 2023-02-07T01:30:00Z; the last position"),
-    "lapsed before the deadline": (
-        lambda w: Decision(w).vote("AZ").certificate("lapsed", at(9)), r"decided_at: .*; the deadline was at 2023-02-07"
+    "decided too early": (
+        changed("decided_at", at(3)),
+        r"decided_at: 2023-02-06T01:33:00Z; the last position needed",
     ),
-    "last vote antedated": (changed("counted.3.recorded_at", at(3)), r"decided_at: 2023-02-06T01:34:00Z; the last"),
+    "decided at the deadline": (
+        changed("decided_at", DEADLINE),
+        r"decided_at: 2023-02-07T01:30:00Z; the last position",
+    ),
+    "lapsed before the deadline": (
+        lambda w: Decision(w).vote("AZ").certificate("lapsed", at(9)),
+        r"decided_at: .*; the deadline was at 2023-02-07",
+    ),
+    "last vote antedated": (
+        changed("counted.3.recorded_at", at(3)),
+        r"decided_at: 2023-02-06T01:34:00Z; the last",
+    ),
     # the cause
-    "withdrawn without a cause": (_withdrawn(lambda w: None), r"cause: missing, and the outcome is withdrawn"),
+    "withdrawn without a cause": (
+        _withdrawn(lambda w: None),
+        r"cause: missing, and the outcome is withdrawn",
+    ),
     "reached with a cause": (
-        lambda w: reached(w).certificate(cause=cancelled(w)), r"cause: there is one, and the outcome is reached"
+        lambda w: reached(w).certificate(cause=cancelled(w)),
+        r"cause: there is one, and the outcome is reached",
     ),
     "withdrawn though complete": (
         lambda w: reached(w).certificate("withdrawn", at(9), cause=cancelled(w)),
         r"outcome: withdrawn, and every position was there: reached",
     ),
     "withdrawn by another": (_cause_by_another, r"cause: is from .*states/UZ', not from .*states/TR"),
-    "superseded by a cancellation": (_withdrawn(cancelled, "superseded"), r"cause: is a 'qalqan\.RequestCancelled\.v1'"),
-    "withdrawn by an amendment": (_withdrawn(amended), r"cause: is a 'qalqan\.RequestAmended\.v1', not a qalqan"),
+    "superseded by a cancellation": (
+        _withdrawn(cancelled, "superseded"),
+        r"cause: is a 'qalqan\.RequestCancelled\.v1'",
+    ),
+    "withdrawn by an amendment": (
+        _withdrawn(amended),
+        r"cause: is a 'qalqan\.RequestAmended\.v1', not a qalqan",
+    ),
     "another request's end": (
-        _withdrawn(lambda w: cancelled(w, request_id="TR-2023-0002")), r"cause: request_id TR-2023-0002, and TR-2023-0001"
+        _withdrawn(lambda w: cancelled(w, request_id="TR-2023-0002")),
+        r"cause: request_id TR-2023-0002, and TR-2023-0001",
     ),
     "amended to nothing new": (
-        _withdrawn(lambda w: amended(w, revision=1), "superseded"), r"cause: revision 1 amends nothing after revision 1"
+        _withdrawn(lambda w: amended(w, revision=1), "superseded"),
+        r"cause: revision 1 amends nothing after revision 1",
     ),
     "cause's key": (
-        lambda w: with_key("TR", valid_until=at(9))(w)
-        | {"outcome": "withdrawn", "decided_at": at(9), "cause": cancelled(w)},
+        lambda w: (
+            with_key("TR", valid_until=at(9))(w)
+            | {"outcome": "withdrawn", "decided_at": at(9), "cause": cancelled(w)}
+        ),
         r"cause: its key .* was not valid at 2023-02-06T01:39",
     ),
     # the place
-    "another inbox": (changed("inbox.topic", "inbox.pledges"), r"inbox: topic 'inbox\.pledges', not inbox\.votes"),
+    "another inbox": (
+        changed("inbox.topic", "inbox.pledges"),
+        r"inbox: topic 'inbox\.pledges', not inbox\.votes",
+    ),
     "another partition": (changed("inbox.partition", 11), r"inbox: partition 11; the request belongs to \d+"),
     "no range": (changed("inbox.to", 118), r"inbox: from 120 to 118 is no range"),
     "a range too short": (changed("inbox.to", 122), r"inbox: 3 records from 120 to 122, and 4 votes counted"),
     "another chain": (changed("chain", "decisions-11"), r"chain: 'decisions-11', not decisions-\d+"),
-    "first with a previous": (changed("serial", 1), r"previous: sha256:0+ at serial 1; the first alone has none"),
+    "first with a previous": (
+        changed("serial", 1),
+        r"previous: sha256:0+ at serial 1; the first alone has none",
+    ),
     "no previous later": (changed("previous", None), r"previous: null at serial 17"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(("make", "reason"), INVALID.values(), ids=INVALID.keys())
@@ -471,7 +620,7 @@ def test_invalid(world: World, make: Callable[[World], Json], reason: str) -> No
     assert all(found.isprintable() for found in reasons)
 
 
-# --- the whole event -------------------------------------------------------------------------------------------------
+# --- the whole event ----------------------------------------------------------------------------------------
 
 
 def restated(**changes: Any) -> Callable[[World], Event]:
@@ -562,7 +711,7 @@ def test_another_root(world: World) -> None:
     assert any("of network" in reason for reason in verify_certificate(certificate, other))
 
 
-# --- the chain -------------------------------------------------------------------------------------------------------
+# --- the chain ----------------------------------------------------------------------------------------------
 
 
 def chain_of(world: World, length: int) -> list[Json]:
@@ -608,11 +757,11 @@ def test_chain_of_anything(junk: list[Any]) -> None:
     verify_chain(junk)
 
 
-# --- anything else ---------------------------------------------------------------------------------------------------
+# --- anything else ------------------------------------------------------------------------------------------
 
 SCALARS = st.one_of(
     st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=20),
-    st.sampled_from([*STATES, "approve", "object", "request", "vote", at(2), DEADLINE, "sha256:" + "0" * 64, 1, 2]),
+    st.sampled_from([*STATES, "approve", "object", "request", "vote", at(2), DEADLINE, 1, 2]),
 )  # fmt: skip
 ANYTHING = st.recursive(
     SCALARS,
@@ -630,10 +779,10 @@ def places(value: Any) -> Iterator[tuple[Any, Any]]:
 
 
 def meaning(certificate: Json) -> Json:
-    """What of a certificate by itself is proven or fixed by what is proven; the rest may differ (see the module)."""
+    """What of a certificate by itself is proven, or fixed by what is; the rest only the event proves."""
 
     def event(structured: Any) -> Any:
-        core = "id source specversion type datacontenttype dataschema subject time data_base64 dssematerial".split()
+        core = ["id", "source", "specversion", "type", "subject", "time", "data_base64", "dssematerial"]
         return {name: structured[name] for name in core if structured.get(name) is not None}
 
     def entry(counted: Json) -> Json:
@@ -642,8 +791,7 @@ def meaning(certificate: Json) -> Json:
             return known | {"event": event(counted["event"])}
         return known | {"recorded_at": parse_instant(counted["recorded_at"]), "event": counted.get("event")}
 
-    names = "version ballot outcome cause chain".split()
-    return {name: certificate[name] for name in names} | {
+    return {name: certificate[name] for name in ("version", "ballot", "outcome", "cause", "chain")} | {
         "decided_at": parse_instant(certificate["decided_at"]),
         "request": event(certificate["request"]),
         "request_recorded_at": parse_instant(certificate["request_recorded_at"]),
@@ -656,7 +804,10 @@ def meaning(certificate: Json) -> Json:
 @given(data=st.data())
 @settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
 def test_no_change_of_meaning_goes_unseen(world: World, data: st.DataObject) -> None:
-    """One place of a valid certificate is changed, removed, doubled, or takes another's value; nothing raises."""
+    """One place of a valid certificate is changed, removed, doubled, or gets another's value.
+
+    Only an omission that leaves the outcome as it was cannot show (a service that could do it is named in DESIGN
+    "Trust"; the range of the inbox makes it visible). And nothing raises."""
     original = VALID[data.draw(st.sampled_from(sorted(VALID)))](world)
     certificate = copy.deepcopy(original)
     container, key = data.draw(st.sampled_from(list(places(certificate))))
@@ -674,7 +825,14 @@ def test_no_change_of_meaning_goes_unseen(world: World, data: st.DataObject) -> 
     assert all(reason.isprintable() for reason in reasons)
     verify_event(stated_anyhow(world, certificate), world.root)
     if not reasons:
-        assert meaning(certificate) == meaning(original)
+        now, before = meaning(certificate), meaning(original)
+        counted, counted_before = now.pop("counted"), before.pop("counted")
+        assert now == before
+        assert (
+            counted == counted_before
+            if now["outcome"] == "reached"
+            else all(c in counted_before for c in counted)
+        )
 
 
 def stated_anyhow(world: World, certificate: Json) -> Event:
@@ -709,7 +867,8 @@ def test_no_change_of_an_event_goes_unseen(world: World, data: st.DataObject) ->
         return
     signed = name not in ("position", "time", "dssematerial")
     if signed and structured[name] != before and verify_event(event, world.root) == []:
-        assert structured[name] is None and name in ("mode", "partitionkey")
+        assert structured[name] is None
+        assert name in ("mode", "partitionkey")
 
 
 @given(junk=ANYTHING)
@@ -724,5 +883,6 @@ def test_deep_and_circular(world: World) -> None:
         deep = {"a": deep}
     circular: Json = reached(world).certificate()
     circular["counted"].append(circular)
-    assert verify_certificate(deep, world.root) and verify_certificate(circular, world.root)
+    assert verify_certificate(deep, world.root)
+    assert verify_certificate(circular, world.root)
     assert verify_chain([circular])

@@ -4,13 +4,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cache
-from itertools import product
+from itertools import pairwise, product
 from typing import Any, TypeVar
 
 import pytest
-from chassis.facts import Fact, Incoming, NotYet, Refused, forwarded
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from chassis.facts import Fact, Incoming, NotYet, Refused, forwarded
 from qalqan import topics
 from qalqan.events import (
     EVENTS,
@@ -45,7 +46,6 @@ from services.pledge.domain.allocator import Allocation, Allocator, Demand, Shar
 from services.pledge.domain.estimate import arrival, great_circle_km
 from services.pledge.domain.first_arrival import FirstArrival
 from services.pledge.domain.plan import FIRST_ARRIVAL
-
 from tests.unit.builders import HOUR, REQUEST_ID, T0, digest, event, example, incoming, need
 
 M = TypeVar("M", bound=Model)
@@ -135,7 +135,7 @@ def authorized() -> Lane:
     return lane
 
 
-# --- offers ----------------------------------------------------------------------------------------------------------
+# --- offers -------------------------------------------------------------------------------------------------
 
 
 def test_an_offer_for_an_unknown_request_waits_by_its_pledge() -> None:
@@ -169,7 +169,8 @@ def test_a_pledge_id_is_taken_once() -> None:
 def test_an_answer_to_a_need_that_is_not_there_names_those_that_are() -> None:
     reason, detail = raised(need("N1"), need("N2")).refused(PledgeOffered, answers=["N1", "N7"])
     assert reason == "bad-data"
-    assert "N7" in detail and "N1, N2" in detail
+    assert "N7" in detail
+    assert "N1, N2" in detail
 
 
 @pytest.mark.parametrize("end", [RequestCancelled, RequestClosed])
@@ -185,7 +186,7 @@ def test_after_the_request_only_what_takes_back_or_reports_is_taken(end: type[Mo
     assert len(lane.submit(ResourceDeparted)) == 1
 
 
-# --- acceptance ------------------------------------------------------------------------------------------------------
+# --- acceptance ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -284,7 +285,7 @@ def test_automatic_acceptance_takes_at_once_what_answers_a_need() -> None:
     assert [type(each) for each in stated] == [PledgeOffered, PledgeAccepted, MobilizationRevised]
 
 
-# --- reports ---------------------------------------------------------------------------------------------------------
+# --- reports ------------------------------------------------------------------------------------------------
 
 
 def test_reports_of_each_kind_add_up_to_what_was_accepted_at_most() -> None:
@@ -346,7 +347,7 @@ def test_a_report_names_a_line_that_was_stated_or_none() -> None:
     assert len(lane.stated()) == 1  # reports move no plan
 
 
-# --- mobilisation ----------------------------------------------------------------------------------------------------
+# --- mobilisation -------------------------------------------------------------------------------------------
 
 
 def test_consensus_authorises_at_once_also_with_nothing_accepted() -> None:
@@ -409,8 +410,10 @@ def test_a_mandate_that_ended_before_the_request_was_read_shows_as_a_revision() 
     lane.read(ConsensusReached)
     lane.read(MandateEnded)
     first, second = lane.read(RequestRaised)
-    assert isinstance(first, MobilizationAuthorized) and first.decisions == [digest("decision")]
-    assert isinstance(second, MobilizationRevised) and second.decisions == []
+    assert isinstance(first, MobilizationAuthorized)
+    assert first.decisions == [digest("decision")]
+    assert isinstance(second, MobilizationRevised)
+    assert second.decisions == []
 
 
 def test_the_mandates_end_stands_down_what_has_not_departed() -> None:
@@ -487,7 +490,7 @@ def test_nothing_falls_due_yet() -> None:
     assert due(lane.state, T0) == []
 
 
-# --- lines -----------------------------------------------------------------------------------------------------------
+# --- lines --------------------------------------------------------------------------------------------------
 
 
 def plan_of(needs: Sequence[dict[str, object]], *offers: Mapping[str, Any]) -> Lane:
@@ -567,7 +570,8 @@ def test_an_arrival_that_nobody_stated_is_estimated_and_marked() -> None:
     hours = (there.arrives_at - offer.ready_at) / HOUR
     assert hours == pytest.approx(3 + distance_km * 1.1 / 600, abs=1 / 60)
     by_land = arrival(example(PledgeOffered, arrives_at=None, mode_of_transport="road"), adana)
-    assert by_land.arrives_at is not None and by_land.arrives_at > there.arrives_at
+    assert by_land.arrives_at is not None
+    assert by_land.arrives_at > there.arrives_at
     never = arrival(example(PledgeOffered, arrives_at=None, ready_at="9999-12-31T23:00:00Z"), adana)
     assert never.arrives_at is None
 
@@ -617,7 +621,7 @@ def test_an_allocator_that_gives_too_much_is_a_bug_and_states_nothing() -> None:
         lane.submit(PledgeAccepted)
 
 
-# --- properties ------------------------------------------------------------------------------------------------------
+# --- properties ---------------------------------------------------------------------------------------------
 
 NEEDS = [need("N1", quantity=3), need("N2", quantity=2, priority=2, capability="HUSAR", substitutes=[])]
 OFFERS: dict[str, dict[str, Any]] = {
@@ -676,7 +680,7 @@ DECISIONS: list[Act] = [
 
 @st.composite
 def stories(draw: st.DrawFn) -> Lane:
-    """A request's life: pledges come and go while the decisions are read, early or late; what is refused is left out."""
+    """A request's life: pledges come and go while the decisions are read, early or late."""
     early = draw(st.sampled_from([0, 0, 1, 2, 3, 5]))
     late = DECISIONS[early : draw(st.integers(early, len(DECISIONS)))]
     submissions = [
@@ -754,7 +758,7 @@ def test_one_authorisation_and_then_revisions_that_change_something(lane: Lane) 
     assert [each.revision for each in stated] == list(range(1, len(stated) + 1))
     assert len({(each.authorized_at, each.mobilization_id) for each in stated}) <= 1
     numbers = {(line.pledge_id, line.need_id): line.line_id for each in stated for line in each.lines}
-    for before, after in zip(stated, stated[1:], strict=False):
+    for before, after in pairwise(stated):
         unlike = {"revision"}
         assert before.model_dump(exclude=unlike) != after.model_dump(exclude=unlike)
         assert all(numbers[line.pledge_id, line.need_id] == line.line_id for line in after.lines)
@@ -789,7 +793,8 @@ def test_the_state_is_safe_through_json(lane: Lane) -> None:
 def test_however_requests_and_decisions_interleave_the_mobilisation_is_the_same(
     answers: list[Act], data: st.DataObject
 ) -> None:
-    # What states submit needs the request, so it follows it in one stream here; decisions come wherever they come.
+    # What states submit needs the request, so it follows it in one stream here; decisions come wherever they
+    # come.
     streams = [
         [REQUESTS[0], *map(_offer, OFFERS), *answers, REQUESTS[1]],
         DECISIONS[: data.draw(st.integers(3, 5))],

@@ -8,6 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
+from rich.console import Console
+from typer.testing import CliRunner
+
+from deploy.local.keys import Identity, identity
 from qalqan import jsontext, topics, trust
 from qalqan.client import Ballot, Message, Submission, ballot_of
 from qalqan.envelope import Event, to_structured
@@ -15,6 +20,7 @@ from qalqan.events import EVENTS, type_of
 from qalqan.instants import format_instant, to_millis
 from qalqan.registry import Registry, Root
 from qalqan.replay.checks import Check, Evidence, check, submissions_settled
+from qalqan.replay.command import finish, replay
 from qalqan.replay.player import Play, Seen, Sent
 from qalqan.replay.report import Report, last_plan, quantile
 from qalqan.replay.scenario import Scenario, load
@@ -22,9 +28,6 @@ from qalqan.replay.timeline import Timeline, what
 from qalqan.runinfo import NotRunning, RunInfo
 from qalqan.signing import Ed25519Key, sign
 from qalqan.sources import service_source, state_source
-from rich.console import Console
-
-from deploy.local.keys import Identity, identity
 
 EARTHQUAKE = Path(__file__).parents[1] / "scenarios" / "tr-earthquake-2023-02-06.yaml"
 REQUEST = "TR-2023-0001"
@@ -186,7 +189,7 @@ def plan_of(network: Network, revision: int, quantity: int) -> Message:
 
 @pytest.fixture
 def played(network: Network, scenario: Scenario) -> Play:
-    """A short run of the scenario by hand: decided, offered, accepted, planned, departed; each settled in 4 ms."""
+    """A short run by hand: decided, offered, accepted, planned, departed; each settled in 4 ms."""
     decide(network, scenario)
     plan_of(network, 1, 0)
     steps = {
@@ -231,6 +234,19 @@ def forge(message: Message, **data: Any) -> Message:
     return replace(message, event=replace(message.event, data=jsontext.canonical(changed)), data=changed)
 
 
+Spoil = Callable[[list[Message]], list[Message]]
+
+
+def drop(name: str) -> Spoil:
+    """Leaves out the events of a kind."""
+    return lambda messages: [message for message in messages if message.name != name]
+
+
+def swap(name: str, **data: Any) -> Spoil:
+    """Forges the events of a kind."""
+    return lambda messages: [forge(m, **data) if m.name == name else m for m in messages]
+
+
 class TestChecks:
     def test_a_run_as_it_should_be_passes_every_check(self, network: Network, played: Play) -> None:
         checks = check(network.evidence(), played)
@@ -249,27 +265,27 @@ class TestChecks:
     @pytest.mark.parametrize(
         ("spoil", "name", "detail"),
         [
-            (lambda ms: [m for m in ms if m.name != "ConsensusReached"],
+            (drop("ConsensusReached"),
              "one closing event a ballot", "opened 1 times, closed 0 times"),
             (lambda ms: [*ms, replace(ms[1], event=replace(ms[1].event, id="again"))],
              "one closing event a ballot", "opened 2 times, closed 1 times"),
-            (lambda ms: [m if m.name != "PledgeOffered" else forge(m, quantity=1000) for m in ms],
+            (swap("PledgeOffered", quantity=1000),
              "every counted event verified", "the signed digest is another event's"),
             (lambda ms: [m for m in ms if not (m.name == "VoteCast" and m.data["state"] == "KZ")],
              "every counted event verified", "the counted vote of KZ does not stand on votes"),
-            (lambda ms: [m if m.name != "ConsensusReached" else forge(m, tally={"KZ": "object"}) for m in ms],
+            (swap("ConsensusReached", tally={"KZ": "object"}),
              "every certificate verified", "tally"),
-            (lambda ms: [m for m in ms if m.name != "PledgeAccepted"],
+            (drop("PledgeAccepted"),
              "no pledge used beyond what was accepted", "100 of AZ-1, accepted 0"),
-            (lambda ms: [m for m in ms if m.name != "PledgeOffered"],
+            (drop("PledgeOffered"),
              "positions complete", "pledges: 1 missing"),
             (lambda ms: [*ms, replace(ms[-1], event=replace(ms[-1].event, id="twin"))],
              "positions complete", "has 2 events"),
-            (lambda ms: [m for m in ms if m.name != "MobilizationAuthorized"],
+            (drop("MobilizationAuthorized"),
              "one mobilisation authorised", "0 MobilizationAuthorized after 1 ConsensusReached"),
-            (lambda ms: [forge(m, decisions=["sha256:0"]) if m.name == "MobilizationRevised" else m for m in ms],
+            (swap("MobilizationRevised", decisions=["sha256:0"]),
              "one mobilisation authorised", "revision 2 rests on a decision that is not published"),
-            (lambda ms: [m for m in ms if m.name != "ResourceDeparted"],
+            (drop("ResourceDeparted"),
              "every submission settled exactly once", "ResourceDeparted of AZ"),
             (lambda ms: [m if m.name != "ConsensusReached"
                          else forge(m, certificate=m.data["certificate"] | {"serial": 2}) for m in ms],
@@ -280,7 +296,7 @@ class TestChecks:
         self,
         network: Network,
         played: Play,
-        spoil: Callable[[list[Message]], list[Message]],
+        spoil: Spoil,
         name: str,
         detail: str,
     ) -> None:
@@ -360,6 +376,10 @@ class TestTrust:
         stranger = sign(own.event, Ed25519Key.generate())
         assert self.doubt(network, replace(own, event=stranger)) == trust.UNKNOWN_KEY
 
+    def test_a_later_versions_event_is_believed_for_its_signature(self, network: Network) -> None:
+        source, key = service_source(network.root.network, "pledge"), network.identity.service_key("pledge")
+        assert self.doubt(network, network.say(source, key, "SomethingNew", {}, "pledges")) is None
+
     def test_a_key_is_judged_by_when_the_event_was_taken(self, network: Network) -> None:
         own = network.state("KZ", "VoteCast")
         early = replace(
@@ -380,7 +400,8 @@ class TestReport:
         assert printed["ok"] is True
         assert {"name", "ok", "detail"} == printed["checks"][0].keys()
         assert len(printed["timeline"]) == len(played.seen)
-        assert printed["timeline"][0]["who"] == "TR" and printed["timeline"][0]["event"] == "RequestRaised"
+        assert printed["timeline"][0]["who"] == "TR"
+        assert printed["timeline"][0]["event"] == "RequestRaised"
         assert printed["latency_ms"] == {
             "raise_to_ballot_opened": 14.0,
             "last_vote_to_authorized": 24.0,
@@ -399,9 +420,11 @@ class TestReport:
         text = " ".join(console.export_text().split())
         assert "AZ-1 │ 168 person, search and rescue personnel" in text
         assert "06 Feb 12:00 (estimated)" in text
-        assert "1,703 *" in text and "100 (5 %)" in text
+        assert "1,703 *" in text
+        assert "100 (5 %)" in text
         assert "There was no vote in 2023" in text
-        assert text.count("holds") >= 9 and "FAILS" not in text
+        assert text.count("holds") >= 9
+        assert "FAILS" not in text
 
     def test_the_plan_shown_is_the_last_before_the_request_ended(
         self, network: Network, played: Play
@@ -421,6 +444,39 @@ class TestReport:
         for planned in scenario.plan(REQUEST):
             assert what(planned.event, planned.data)
         assert what("SomethingNew", {}) == "something new"
+
+
+class TestCommand:
+    @pytest.fixture
+    def app(self) -> typer.Typer:
+        app = typer.Typer()
+        app.command()(replay)
+        return app
+
+    def test_a_file_that_is_no_scenario_and_a_system_that_is_not_there_are_told_apart_from_failure(
+        self, app: typer.Typer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("QALQAN_HOME", str(tmp_path))
+        not_running = CliRunner().invoke(app, [str(EARTHQUAKE)])
+        assert not_running.exit_code == 2
+        assert "qalqan up" in not_running.output
+        wrong = tmp_path / "wrong.yaml"
+        wrong.write_text("format: qalqan-scenario/1\n")
+        no_scenario = CliRunner().invoke(app, [str(wrong), "--json"])
+        assert no_scenario.exit_code == 2
+        assert "wrong.yaml:1: title: Field required" in no_scenario.output
+        assert CliRunner().invoke(app, [str(tmp_path / "none.yaml")]).exit_code == 2
+
+    @pytest.mark.parametrize(("spoilt", "code"), [(False, 0), (True, 1)])
+    def test_it_leaves_with_0_only_if_every_check_holds(
+        self, network: Network, played: Play, capsys: pytest.CaptureFixture[str], spoilt: bool, code: int
+    ) -> None:
+        messages = network.messages[1:] if spoilt else network.messages
+        with pytest.raises(typer.Exit) as left:
+            finish(Report(played, check(network.evidence(messages), played), []), json=True)
+        assert left.value.exit_code == code
+        printed = json.loads(capsys.readouterr().out.splitlines()[-1])
+        assert printed["ok"] is not spoilt
 
 
 class TestRunInfo:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from jsonschema import Draft202012Validator
+
 from qalqan.events import EVENTS, type_of
 from qalqan.replay.scenario import BadScenario, Scenario, load, parse, read_yaml, schema
 
@@ -36,9 +37,10 @@ steps:
     needs:
       - {need_id: N1, capability: tent, quantity: 100, unit: item, priority: 1, deliver_to: Osh,
          source: paper, assumption: {priority: guess}}
-  - {at: 2024-05-01T09:00:00Z, by: KZ, do: vote, position: object, reason: the dam is shut, assumption: guess}
-  - {at: 2024-05-01T10:00:00Z, by: KZ, do: pledge, pledge_id: KZ-1, answers: [N1], quantity: 60, origin: Almaty,
-     ready_at: 2024-05-01T12:00:00Z, source: paper, assumption: {ready_at: guess}}
+  - {at: 2024-05-01T09:00:00Z, by: KZ, do: vote, position: object, reason: the dam is shut,
+     assumption: guess}
+  - {at: 2024-05-01T10:00:00Z, by: KZ, do: pledge, pledge_id: KZ-1, answers: [N1], quantity: 60,
+     origin: Almaty, ready_at: 2024-05-01T12:00:00Z, source: paper, assumption: {ready_at: guess}}
   - {at: 2024-05-01T10:30:00Z, by: KG, do: accept, pledges: [KZ-1], quantity: 50, assumption: guess}
   - {at: 2024-05-01T10:40:00Z, by: KZ, do: accept, pledges: [KZ-1], expect: not-allowed, assumption: guess}
   - {at: 2024-05-01T12:00:00Z, by: KZ, do: depart, pledges: [KZ-1], quantity: 50, assumption: guess}
@@ -89,15 +91,17 @@ class TestFormat:
             "lon": 72.8,
         }
         offer = plan[2].data
-        assert offer["capability"] == "tent" and offer["unit"] == "item", "taken from the need"
-        assert offer["mode_of_transport"] == "road" and offer["transport"] == "own", "taken from the defaults"
-        assert offer["ready_at"] == "2024-05-01T12:00:00Z" and offer["pledging_state"] == "KZ"
+        assert (offer["capability"], offer["unit"]) == ("tent", "item"), "taken from the need"
+        assert (offer["mode_of_transport"], offer["transport"]) == ("road", "own"), "taken from the defaults"
+        assert offer["ready_at"] == "2024-05-01T12:00:00Z"
+        assert offer["pledging_state"] == "KZ"
         assert plan[2].assumed == ("ready_at",)
         assert plan[3].data == {
             "request_id": "KG-2024-0001-2", "pledge_id": "KZ-1", "pledge_revision": 1, "quantity": 50
         }  # fmt: skip
         assert plan[4].expect == "not-allowed"
-        assert plan[5].data["place"]["name"] == "Almaty" and plan[6].data["place"]["name"] == "Osh"
+        assert plan[5].data["place"]["name"] == "Almaty"
+        assert plan[6].data["place"]["name"] == "Osh"
 
     def test_assumptions_are_gathered_with_the_figures_that_rest_on_them(self) -> None:
         (assumption,) = parse(SMALL).used_assumptions()
@@ -110,19 +114,19 @@ class TestFormat:
     @pytest.mark.parametrize(
         ("before", "after", "complaint"),
         [
-            ("quantity: 60", "quantity: sixty", "flood.yaml:24: steps[2].quantity: "),
-            ("quantity: 60", "quantity: 0", "flood.yaml:24: steps[2].quantity: "),
+            ("quantity: 60", "quantity: sixty", "flood.yaml:25: steps[2].quantity: "),
+            ("quantity: 60", "quantity: 0", "flood.yaml:25: steps[2].quantity: "),
             ("do: close", "do: finish", "steps[7]: Input tag 'finish'"),
             ("reason: the water fell, ", "", "steps[7].reason: Field required"),
-            ("reason: the dam is shut, ", "", "flood.yaml:23: steps[1]: VoteCast: an objection needs a `reason`"),
-            ("source: paper, assumption: {ready_at: guess}", "assumption: {ready_at: guess}", "neither a source nor"),
+            (", reason: the dam is shut", "", "flood.yaml:23: steps[1]: VoteCast: an objection needs"),
+            ("source: paper, assumption: {ready_at", "assumption: {ready_at", "neither a source nor"),
             ("{ready_at: guess}", "{redy_at: guess}", "steps[2]: redy_at: no figure given here"),
             ("{ready_at: guess}", "guess", "a source and an assumption for everything"),
             ("{ready_at: guess}", "{ready_at: gues}", "KZ-1 ready_at names the assumption 'gues'"),
-            ("ready_at: 2024-05-01T12:00:00Z, source: paper", "ready_at: 2024-05-01T12:00:00Z, source: papr", "'papr'"),
+            ("12:00:00Z, source: paper", "12:00:00Z, source: papr", "KZ-1 names the source 'papr'"),
             ("origin: Almaty", "origin: Alma", "steps[2]: 'Alma' is not in `places`"),
-            ("answers: [N1]", "answers: [N2]", "flood.yaml:24: steps[2].answers: the request has no need N2"),
-            ("pledge_id: KZ-1", "pledge_id: KG-1", "steps[2].pledge_id: must begin with the pledging state, KZ-"),
+            ("answers: [N1]", "answers: [N2]", "flood.yaml:25: steps[2].answers: the request has no need"),
+            ("pledge_id: KZ-1", "pledge_id: KG-1", "steps[2].pledge_id: must begin with the"),
             ("pledges: [KZ-1], quantity: 50, assumption: guess}\n  - {at: 2024-05-01T10:40",
              "pledges: [KZ-2], quantity: 50, assumption: guess}\n  - {at: 2024-05-01T10:40",
              "steps[3].pledges[0]: KZ-2 was not offered before"),
@@ -132,9 +136,9 @@ class TestFormat:
             ("2024-05-02T12:00:00Z", "2024-04-02T12:00:00Z", "steps[6].at: before the step above it"),
             ("2024-05-02T12:00:00Z", "2024-05-02 12:00", "steps[6].at: not an instant in UTC"),
             ("request_id: KG-2024-0001", "request_id: KZ-2024-0001", "4: request_id: must begin with"),
-            ("capability: tent", "capability: yurt", "steps[0].needs[0].capability: 'yurt' is not in the catalogue"),
+            ("capability: tent", "capability: yurt", "steps[0].needs[0].capability: 'yurt' is not in"),
             ("capability: tent", "capability: other", "needs[0]: RequestRaised: `other` needs a `text`"),
-            ("title: A flood\nmode", "title: A flood\ntitle: Twice\nmode", "flood.yaml:3: 'title' stands twice"),
+            ("title: A flood\nmode", "title: A flood\ntitle: Twice\nmode", "yaml:3: 'title' stands twice"),
             ("places:", "places: &here", "aliases"),
             ("format: qalqan-scenario/1", "format: qalqan-scenario/2", "flood.yaml:1: format: "),
             ("steps:", "steps: [", "flood.yaml:"),
@@ -183,14 +187,15 @@ class TestEarthquake:
         published = {
             "AZ-1": 168, "AZ-2": 233, "AZ-3": 21, "AZ-7": 229, "AZ-9": 8, "AZ-10-tents": 1015, "AZ-11": 240,
             "KZ-1": 41, "KZ-2": 60, "KZ-4": 1_000_000, "KZ-5": 125, "KG-1": 67, "KG-2": 80, "KG-2-yurts": 78,
-            "KG-3-yurts": 52, "UZ-1": 100, "UZ-2": 71, "UZ-2-dogs": 10, "HU-1": 55, "HU-1-dogs": 2, "HU-2": 16,
-            "HU-3": 50, "TM-1": 10, "TM-2": 8600, "TM-3": 1000, "TRNC-1": 30, "TRNC-2": 10, "TRNC-7": 8_500_000,
+            "KG-3-yurts": 52, "UZ-1": 100, "UZ-2": 71, "UZ-2-dogs": 10, "HU-1": 55, "HU-1-dogs": 2,
+            "HU-2": 16, "HU-3": 50, "TM-1": 10, "TM-2": 8600, "TM-3": 1000, "TRNC-1": 30, "TRNC-2": 10,
+            "TRNC-7": 8_500_000,
         }  # fmt: skip
         assert {pledge_id: offers[pledge_id].quantity for pledge_id in published} == published
-        assert "quantity" not in offers["AZ-1"].assumed() and "ready_at" in offers["AZ-1"].assumed()
-        assert not any(planned.data.get("unit") == "team" for planned in earthquake.plan("TR-2023-0001")), (
-            "none invented"
-        )
+        assert "quantity" not in offers["AZ-1"].assumed()
+        assert "ready_at" in offers["AZ-1"].assumed()
+        units = {planned.data.get("unit") for planned in earthquake.plan("TR-2023-0001")}
+        assert "team" not in units, "no team is invented"
 
     def test_what_nobody_published_is_an_assumption(self, earthquake: Scenario) -> None:
         assert all("quantity" in need.assumed() for need in earthquake.raised.needs)

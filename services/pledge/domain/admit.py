@@ -5,7 +5,6 @@ from datetime import datetime
 from chassis.facts import Fact, Incoming, NotYet, Refused, forwarded
 from qalqan.events import PledgeAccepted, PledgeDeclined, PledgeOffered, PledgeWithdrawn, Report
 from qalqan.instants import format_instant
-
 from services.pledge.domain.life import LIFE, ReportStep
 from services.pledge.domain.match import fits
 from services.pledge.domain.state import Content, PledgeState, State

@@ -17,7 +17,6 @@ from qalqan.events import (
     Report,
     RequestRaised,
 )
-
 from services.pledge.domain.admit import admit
 from services.pledge.domain.allocator import Allocator
 from services.pledge.domain.evolve import evolve

@@ -7,7 +7,6 @@ acceptance after it is `too-late`.
 from datetime import datetime
 
 from chassis.facts import Fact
-
 from services.pledge.domain.state import State
 
 

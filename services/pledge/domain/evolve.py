@@ -22,7 +22,6 @@ from qalqan.events import (
     RequestRaised,
 )
 from qalqan.fields import Model
-
 from services.pledge.domain.allocator import Allocator
 from services.pledge.domain.life import LIFE, ReportStep
 from services.pledge.domain.mandate import planned_content, scope

@@ -16,10 +16,11 @@ class FirstArrival:
 
     A pledge counts with its earliest arrival. At equal arrival what comes bilaterally goes first (it comes in
     any case), then what is not divisible (it cannot make room later), then the earlier offer. Where a pledge
-    finds its needs served it takes the place of another that can serve elsewhere, as long as no earlier priority
-    and no earlier arrival loses by it. These augmenting paths make the result exact for divisible pledges
-    whenever the needs are of one priority or the pledges of one arrival (a matroid's greedy, Edmonds 1971).
-    Beyond that, and for what is not divisible, it is a good plan, not proved the best: `optimality_gap` is None.
+    finds its needs served it takes the place of another that can serve elsewhere, as long as no earlier
+    priority and no earlier arrival loses by it. These augmenting paths make the result exact for divisible
+    pledges whenever the needs are of one priority or the pledges of one arrival (a matroid's greedy, Edmonds
+    1971). Beyond that, and for what is not divisible, it is a good plan, not proved the best:
+    `optimality_gap` is None.
     """
 
     def allocate(self, demands: Sequence[Demand], supplies: Sequence[Supply]) -> Allocation:
@@ -76,7 +77,7 @@ class _Table:
     """Of each pledge, the needs of the levels opened so far, the present level's first."""
     level: set[str] = field(init=False)
     exhausted: set[tuple[str, datetime | None]] = field(init=False)
-    """Needs from which a search found no way; none opens again on this level, since no later path passes there."""
+    """Needs from which a search found no way: no later path of this level passes there, so none opens."""
 
     def __post_init__(self) -> None:
         self.serving = {need_id: {} for need_id in self.lacking}
@@ -125,8 +126,8 @@ class _Table:
     def _search(self, pledge_id: str, options: Sequence[str]) -> _Path | None:
         """The shortest chain of places that ends at a need of the level that lacks something.
 
-        A pledge takes another's place at a need of the level, or of an earlier one when both arrive at the same time:
-        then every priority keeps what it has from each time of arrival, and the level gains.
+        A pledge takes another's place at a need of the level, or of an earlier one when both arrive at the
+        same time: then every priority keeps what it has from each time of arrival, and the level gains.
         """
         before: dict[str, tuple[str, str]] = {}
         """Of a pledge that makes room: who takes its place, and at which need."""

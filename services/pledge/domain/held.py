@@ -1,7 +1,6 @@
 """What no new plan may move: the part of the last stated plan that has departed."""
 
 from qalqan.events import Line
-
 from services.pledge.domain.state import State
 
 Held = dict[str, dict[str, int]]
@@ -11,8 +10,8 @@ Held = dict[str, dict[str, int]]
 def departed(state: State) -> Held:
     """What has departed on the lines of the plan last stated; nothing before one was stated.
 
-    What a report says without a line (or beyond it) is laid on the pledge's lines in their order. What departed
-    before there was a line for it is not held: it is planned like all that was accepted.
+    What a report says without a line (or beyond it) is laid on the pledge's lines in their order. What
+    departed before there was a line for it is not held: it is planned like all that was accepted.
     """
     if state.mobilization is None:
         return {}

@@ -1,4 +1,4 @@
-"""The life of a pledge, as data: who may take which step, in which stage (CONTRACT "Submissions", PledgeOffered ff.)."""
+"""The life of a pledge, as data: who may take which step, in which stage (CONTRACT "Submissions")."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +14,6 @@ from qalqan.events import (
     ResourceReleased,
 )
 from qalqan.fields import Model
-
 from services.pledge.domain.state import ReportKind, Stage
 
 Party = Literal["pledging", "affected"]
@@ -35,7 +34,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class ReportStep(Step):
-    """A report: the kind it adds to, and the kind whose sum it may not overtake (besides what was accepted)."""
+    """A report: the kind it adds to, and the kind whose sum it may not overtake (beside what is accepted)."""
 
     kind: ReportKind = "committed"
     follows: ReportKind | None = None
@@ -47,7 +46,8 @@ _BEFORE_DEPARTURE: Final[frozenset[Stage]] = frozenset({"offered", "accepted", "
 _UNTIL_WITHDRAWN: Final[frozenset[Stage]] = _BEFORE_DEPARTURE | {"underway"}
 
 LIFE: Final[Mapping[type[Model], Step]] = {
-    # Both stay possible after the request was closed: they only take back, and a surplus offer awaits an answer.
+    # Both stay possible after the request was closed: they only take back, and a surplus offer awaits an
+    # answer.
     PledgeWithdrawn: Step("be withdrawn", _PLEDGING, _BEFORE_DEPARTURE),
     PledgeDeclined: Step("be declined", _AFFECTED, _BEFORE_DEPARTURE),
     # Also of a declined pledge (the later answer replaces the earlier), and of one underway (to accept more).

@@ -3,14 +3,13 @@
 from datetime import timedelta
 
 from qalqan.events import Line, Need, PledgeOffered
-
 from services.pledge.domain.coverage import in_time
 from services.pledge.domain.estimate import Arrival
 from services.pledge.domain.state import State
 
 
 def need_numbers(state: State) -> dict[str, int]:
-    """Each need's number, 1, 2 ... by first appearance over the revisions: that of its lines, in every plan."""
+    """Each need's number, 1, 2 ... as it first appears over the revisions; its lines carry it always."""
     numbers: dict[str, int] = {}
     for _, content in sorted(state.contents.items()):
         for need in content.needs:
@@ -21,7 +20,7 @@ def need_numbers(state: State) -> dict[str, int]:
 def make_line(
     number: int, offer: PledgeOffered, need: Need, quantity: int, there: Arrival, reason: str
 ) -> Line:
-    """The line of a pledge for the need of that number; `reason`: the allocator's, to which its merits are added."""
+    """The line of a pledge for the need of that number; to the allocator's `reason` its merits are added."""
     if offer.capability != need.capability:
         reason += f", in place of {need.capability}"
     return Line(

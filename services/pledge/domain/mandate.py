@@ -4,9 +4,10 @@ from services.pledge.domain.state import Content, Decision, State
 
 
 def in_force(state: State) -> list[Decision]:
-    """The decisions in force, oldest first: a later one on the same needs replaces the earlier, an end ends all.
+    """The decisions in force, oldest first: a later one on the same needs replaces an earlier, an end all.
 
-    CONTRACT, MobilizationAuthorized. An amendment's ballot that closes and does not reach will end those before.
+    CONTRACT, MobilizationAuthorized. An amendment's ballot that closes and does not reach will end those
+    before.
     """
     if state.ended:
         return []
@@ -15,15 +16,15 @@ def in_force(state: State) -> list[Decision]:
 
 
 def planned_content(state: State) -> Content | None:
-    """The content that the plan answers: the decided one, before a decision the one that binds; None: not read yet."""
+    """The content that the plan answers: the decided one, else the one that binds; None: not read yet."""
     return state.contents.get(state.decided[-1].revision if state.decided else state.revision)
 
 
 def scope(state: State) -> frozenset[str]:
     """The needs that mechanism pledges are planned for.
 
-    Before the mobilisation those that the first decision, or else the open ballots, are about (all, when nothing
-    is known of a ballot): the plan kept ready. Then those of the decisions in force.
+    Before the mobilisation those that the first decision, or else the open ballots, are about (all, when
+    nothing is known of a ballot): the plan kept ready. Then those of the decisions in force.
     """
     content = planned_content(state)
     if content is None:

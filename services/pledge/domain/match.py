@@ -4,10 +4,10 @@ from qalqan.events import Need, PledgeOffered
 
 
 def fits(offer: PledgeOffered, need: Need) -> bool:
-    """Whether an offer can serve a need: its capability or a substitute, its unit, and (if it says) what it answers.
+    """Whether an offer can serve a need: by capability or substitute, unit and, if it says, what it answers.
 
-    Units are never converted: nobody said how many persons a team has. `other` fits only what the offer names,
-    since the code alone does not say what it is.
+    Units are never converted: nobody said how many persons a team has. `other` fits only what the offer
+    names, since the code alone does not say what it is.
     """
     if offer.answers:
         if need.need_id not in offer.answers:

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from qalqan.events import Line, Need
-
 from services.pledge.domain.allocator import Allocation, Allocator, Demand, Supply
 from services.pledge.domain.coverage import Delivery, coverage
 from services.pledge.domain.estimate import Arrival, arrival
@@ -25,8 +24,9 @@ _Arrivals = Mapping[str, Mapping[str, Arrival]]
 def make_plan(state: State, allocator: Allocator) -> Plan:
     """The plan as things stand; empty while the request's content is not known.
 
-    What has departed on a line of the plan last stated stays on it, also when nothing is in force any more; the
-    rest of what was accepted is allocated anew, mechanism pledges to the needs in scope, bilateral ones to any.
+    What has departed on a line of the plan last stated stays on it, also when nothing is in force any more;
+    the rest of what was accepted is allocated anew, mechanism pledges to the needs in scope, bilateral ones
+    to any.
     """
     content = planned_content(state)
     if content is None:
@@ -99,7 +99,7 @@ def _supplies(
 
 
 def _check(allocation: Allocation, demands: Sequence[Demand], supplies: Sequence[Supply]) -> None:
-    """Holds an allocation to the seam's promise: an allocator that breaks it is a bug; nothing of it is stated."""
+    """Holds an allocation to the seam's promise; an allocator that breaks it is a bug: AssertionError."""
     lacking = {demand.need_id: demand.quantity for demand in demands}
     free = {supply.pledge_id: supply.quantity for supply in supplies}
     possible = {(supply.pledge_id, need_id) for supply in supplies for need_id in supply.arrivals}

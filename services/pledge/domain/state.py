@@ -1,6 +1,8 @@
-"""What the pledge service knows of a request: immutable, safe through JSON, folded from public facts alone."""
+"""What the pledge service knows of a request: immutable, safe through JSON, folded from public facts."""
 
 from typing import Literal
+
+from pydantic import Field
 
 from qalqan.events import Coverage, Line, Mode, Need, PledgeOffered, RequestRaised
 from qalqan.fields import Digest, Identifier, Instant, Model, Quantity, RequestId, Revision
@@ -42,7 +44,7 @@ class PledgeState(Model):
     revision: Revision = 1
     standing: Literal["offered", "accepted", "declined", "withdrawn"] = "offered"
     accepted: int = 0
-    reports: dict[ReportKind, dict[str, Quantity]] = {}
+    reports: dict[ReportKind, dict[str, Quantity]] = Field(default_factory=dict)
 
     def reported(self, kind: ReportKind) -> int:
         """The sum of the reports of a kind."""
@@ -84,29 +86,29 @@ class MobilizationState(Model):
 class Plan(Model):
     """Who brings what to which need, and how far that goes; `optimality_gap` None: unproven."""
 
-    lines: list[Line] = []
-    coverage: list[Coverage] = []
+    lines: list[Line] = Field(default_factory=list)
+    coverage: list[Coverage] = Field(default_factory=list)
     optimality_gap: float | None = None
 
 
 class State(Model):
     """A request as the pledge service knows it.
 
-    `contents`: by revision, from `requests`; `revision`: the one that binds, from `decisions` (DESIGN, "The way of
-    an event", 4). The two topics are read independently, so each may know what the other does not yet.
+    `contents`: by revision, from `requests`; `revision`: the one that binds, from `decisions` (DESIGN, "The
+    way of an event", 4). The two topics are read independently, so each may know what the other does not yet.
     `closed`: the request was cancelled or closed (`requests`); `ended`: so was its mandate (`decisions`).
-    `plan`: until a mobilisation is authorised the plan kept ready, a function of all the rest; then the plan last
-    stated.
+    `plan`: until a mobilisation is authorised the plan kept ready, a function of all the rest; then the plan
+    last stated.
     """
 
     request_id: RequestId
-    contents: dict[Revision, Content] = {}
+    contents: dict[Revision, Content] = Field(default_factory=dict)
     closed: bool = False
     revision: Revision = 1
-    ballots: dict[Digest, Ballot] = {}
-    decided: list[Decision] = []
+    ballots: dict[Digest, Ballot] = Field(default_factory=dict)
+    decided: list[Decision] = Field(default_factory=list)
     ended: bool = False
-    pledges: dict[Identifier, PledgeState] = {}
+    pledges: dict[Identifier, PledgeState] = Field(default_factory=dict)
     mobilization: MobilizationState | None = None
     plan: Plan = Plan()
 

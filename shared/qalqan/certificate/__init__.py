@@ -1,7 +1,7 @@
 """The certificate that closes a ballot, and its verification from the root keys alone.
 
-CONTRACT "What services state". It shares no code with the service that issues certificates: what was decided there is
-decided here once more.
+CONTRACT "What services state". It shares no code with the service that issues certificates: what was decided
+there is decided here once more.
 """
 
 from qalqan.certificate.chain import verify_chain

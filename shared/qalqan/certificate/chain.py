@@ -11,8 +11,8 @@ from qalqan.complaints import shown
 def verify_chain(certificates: Iterable[Mapping[str, Any]]) -> list[str]:
     """Why these certificates, in order, are no unbroken part of one chain; empty: they are.
 
-    Looks at the links alone (at each certificate by itself: `verify_certificate`): one chain, serials without a
-    gap, each naming the one before, no ballot closed twice. The first may have any serial.
+    Looks at the links alone (at each certificate by itself: `verify_certificate`): one chain, serials without
+    a gap, each naming the one before, no ballot closed twice. The first may have any serial.
     """
     reasons: list[str] = []
     before: tuple[object, object, str] | None = None

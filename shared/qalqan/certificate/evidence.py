@@ -236,8 +236,8 @@ class Evidence:
     def _settled_at(self) -> Instant:
         """When the record that settled it was taken.
 
-        No correction is later: the ballot closes with the last state's first vote, which is counted. The request
-        is left out where there are votes: its time is of another partition, and may run ahead of theirs.
+        No correction is later: the ballot closes with the last state's first vote, which is counted. The
+        request is left out where there are votes: its time is of another partition, and may run ahead.
         """
         votes = [entry.recorded_at for entry in self._positions.values() if entry.by == "vote"]
         return max(votes, default=self._certificate.request_recorded_at)

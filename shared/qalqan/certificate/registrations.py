@@ -38,7 +38,7 @@ class Registrations:
     def doubt(
         self, event: Event, source: str, scope: str | None = None, at: datetime | None = None
     ) -> str | None:
-        """Why nothing proves this event to be from `source`, by a key with `scope` valid `at`; None: it is proven."""
+        """Why it is not proven to be from `source`, by a key with `scope`, valid `at`; None: it is."""
         if event.source != source:
             return f"is from {shown(event.source)}, not from {source}"
         try:

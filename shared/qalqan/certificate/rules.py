@@ -1,4 +1,4 @@
-"""The rules of decision, once more: not the consensus service's code, so that a fault in one of the two shows."""
+"""The rules of decision, once more: not the consensus service's code, so that a fault of either shows."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ Rule = Callable[[Sequence[str], Mapping[str, str]], Verdict]
 
 
 def consensus(roll: Sequence[str], positions: Mapping[str, str]) -> Verdict:
-    """CONTRACT "Rule `consensus`": an objection blocks; else all have a position, and it is reached, or it lapses."""
+    """CONTRACT "Rule `consensus`": an objection blocks; else, if all have a position, reached; else lapsed."""
     complete = all(state in positions for state in roll)
     if any(positions.get(state) == "object" for state in roll):
         return Verdict("blocked", complete)

@@ -1,7 +1,7 @@
 """Whether a certificate, or the whole event that closed a ballot, holds: by root.json and nothing else.
 
-What no signature covers in a certificate by itself (instants of recording, inbox offsets, the place in the chain)
-is checked for agreement; the closing event's signature covers it all.
+What no signature covers in a certificate by itself (instants of recording, inbox offsets, the place in the
+chain) is checked for agreement; the closing event's signature covers it all.
 """
 
 import json
@@ -40,7 +40,7 @@ def verify_event(event: Event, root: Root) -> list[str]:
     """Why this event, which closes a ballot, does not hold; empty: it is valid.
 
     Beside its certificate: the issuer's signature, the decision's digest, and that the event says what its
-    certificate says. Extension attributes are signed by nobody; those that repeat signed data must agree with it.
+    certificate says. Extension attributes are signed by nobody; those that repeat signed data must agree.
     """
     try:
         event = from_structured(to_structured(event))  # an Event made by hand is held to the contract too

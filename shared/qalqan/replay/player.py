@@ -54,7 +54,7 @@ class Seen:
     """A public event as the replay saw it: when, in scenario time and on the monotonic clock.
 
     `sent` is the submission that it admits or rejects; None: a service says something. `latency_s` is since
-    that submission was sent; of what a service says, since the last submission was.
+    that submission was sent; of what a service says, since the one that it names as its cause, or the last.
     """
 
     message: Message
@@ -212,13 +212,20 @@ class _Player:
         if sent is None:
             if message.topic == topics.REJECTIONS.name:
                 return  # somebody else's
-            seen = Seen(message, self._now, seen_s, seen_s - self._last_sent_s, None)
+            cause = self._cause_of(message)
+            at, since_s = (cause.planned.at, cause.sent_s) if cause else (self._now, self._last_sent_s)
+            seen = Seen(message, at, seen_s, seen_s - since_s, None)
         else:
             if sent.settled is None:
                 sent.settled, sent.settled_s = message, seen_s
             seen = Seen(message, sent.planned.at, seen_s, seen_s - sent.sent_s, sent)
         self.play.seen.append(seen)
         self._on_seen(seen)
+
+    def _cause_of(self, message: Message) -> Sent | None:
+        """The submission of ours that a service names as the cause of what it says."""
+        cause = message.event.extensions.get("causationid")
+        return next((one for one in self.play.sent if one.submission.event_id == cause), None)
 
 
 def _answers(message: Message, submission: Submission) -> bool:

@@ -177,7 +177,7 @@ def _table_of_latencies(latencies: dict[str, float]) -> Table:
     table = Table(
         "Latency", title="The system's own latencies, real time, sent to read", title_justify="left"
     )
-    table.add_column("ms", justify="right")
+    table.add_column("ms, sent to read", justify="right")
     for name, milliseconds in latencies.items():
         table.add_row(name.replace("_", " "), f"{milliseconds:,.1f}")
     return table

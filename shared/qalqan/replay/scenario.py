@@ -242,7 +242,7 @@ class Pledge(_Step, Terms):
 
     do: Literal["pledge"]
     pledge_id: Identifier
-    answers: list[Identifier] = []
+    answers: list[Identifier] = Field(default_factory=list)
     capability: Capability | None = None
     quantity: Quantity
     unit: Unit | None = None
@@ -392,10 +392,10 @@ class Scenario(Form):
     title: Text
     mode: Mode
     request_id: RequestId
-    sources: dict[Key, Published] = {}
-    assumptions: dict[Key, Text] = {}
-    conflicts: list[Conflict] = []
-    not_played: list[Text] = []
+    sources: dict[Key, Published] = Field(default_factory=dict)
+    assumptions: dict[Key, Text] = Field(default_factory=dict)
+    conflicts: list[Conflict] = Field(default_factory=list)
+    not_played: list[Text] = Field(default_factory=list)
     """What was published and is left out, and why."""
     places: dict[PlaceName, Where]
     defaults: Defaults = Defaults()
