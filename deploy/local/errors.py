@@ -34,7 +34,7 @@ _SIGNS = {
 
 
 def last_words(output: str) -> str:
-    """What a program's output means for a person, where we know it, else its last line; without a full stop."""
+    """What a program's output means for a person, where we know it, else its last line."""
     for sign, advice in _SIGNS.items():
         if sign in output:
             return advice

@@ -16,8 +16,9 @@ _EPHEMERAL_FROM = 32_768
 def free_ports(count: int) -> list[int]:
     """`count` different loopback ports that nobody listens on. Raises CannotStart when none can be found.
 
-    Drawn by the system, so that two runs with one seed do not draw the same. They lie below the ephemeral range. A port inside it may be taken by any outgoing connection while its
-    server is down for a moment; a client that keeps trying to reconnect can even connect to itself there.
+    Drawn by the system, so that two runs with one seed do not draw the same. They lie below the ephemeral
+    range: a port inside it may be taken by any outgoing connection while its server is down for a moment, and
+    a client that keeps trying to reconnect can even connect to itself there.
     """
     below = int(_RANGE.read_text().split()[0]) if _RANGE.exists() else _EPHEMERAL_FROM
     below = below if below > _LOWEST + 1_000 else 65_536

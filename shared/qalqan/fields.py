@@ -16,11 +16,12 @@ class Model(BaseModel):
 
 
 def _instant(value: object) -> datetime:
-    if isinstance(value, datetime):
-        return value
-    if not isinstance(value, str):
+    if isinstance(value, str):
+        value = parse_instant(value)
+    if not isinstance(value, datetime):
         raise ValueError("an instant is a text such as 2023-02-06T01:17:34Z")
-    return parse_instant(value)
+    # Milliseconds, as we write them: what is finer would not survive a rebuild from the topics.
+    return value.replace(microsecond=value.microsecond // 1000 * 1000)
 
 
 def _duration(value: object) -> timedelta:
