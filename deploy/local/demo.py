@@ -1,6 +1,7 @@
 """`qalqan demo`: everything up, a real disaster replayed and checked, a report, everything down."""
 
 import asyncio
+import logging
 import tempfile
 import time
 from pathlib import Path
@@ -27,6 +28,7 @@ def demo(
     """Start a network of its own, replay a disaster through it, check what came of it, report, stop."""
     from deploy.local.stack import Stack
 
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # what matters comes as CannotStart
     console = Console(stderr=json)
     started = time.monotonic()
     try:

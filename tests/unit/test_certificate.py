@@ -110,6 +110,11 @@ VALID: dict[str, Callable[[World], Json]] = {
 }
 
 
+@pytest.fixture(scope="module")
+def valid_certificates(world: World) -> list[Json]:
+    return [make(world) for make in VALID.values()]
+
+
 @pytest.mark.parametrize("make", VALID.values(), ids=VALID.keys())
 def test_valid(world: World, make: Callable[[World], Json]) -> None:
     certificate = make(world)
@@ -791,24 +796,30 @@ def meaning(certificate: Json) -> Json:
             return known | {"event": event(counted["event"])}
         return known | {"recorded_at": parse_instant(counted["recorded_at"]), "event": counted.get("event")}
 
-    return {name: certificate[name] for name in ("version", "ballot", "outcome", "cause", "chain")} | {
-        "decided_at": parse_instant(certificate["decided_at"]),
+    proven = {name: certificate[name] for name in ("version", "outcome", "cause", "chain")} | {
         "request": event(certificate["request"]),
-        "request_recorded_at": parse_instant(certificate["request_recorded_at"]),
-        "counted": sorted(map(entry, certificate["counted"]), key=lambda counted: counted["state"]),
+        "counted": sorted(map(entry, certificate["counted"]), key=lambda counted: str(counted["state"])),
         "inbox": [certificate["inbox"][name] for name in ("topic", "partition")],
         "first": certificate["serial"] == 1,
     }
+    if certificate["cause"] is None:  # else it is the instant of something that is not here
+        proven["decided_at"] = parse_instant(certificate["decided_at"])
+    if any(counted["by"] == "vote" for counted in certificate["counted"]):
+        proven["ballot"] = certificate["ballot"]  # nobody signed its id otherwise
+    return proven
 
 
 @given(data=st.data())
 @settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
-def test_no_change_of_meaning_goes_unseen(world: World, data: st.DataObject) -> None:
+def test_no_change_of_meaning_goes_unseen(
+    world: World, valid_certificates: list[Json], data: st.DataObject
+) -> None:
     """One place of a valid certificate is changed, removed, doubled, or gets another's value.
 
-    Only an omission that leaves the outcome as it was cannot show (a service that could do it is named in DESIGN
-    "Trust"; the range of the inbox makes it visible). And nothing raises."""
-    original = VALID[data.draw(st.sampled_from(sorted(VALID)))](world)
+    Only an omission that leaves the outcome as it was cannot show (DESIGN "Trust": the inbox range makes it
+    visible). And nothing raises.
+    """
+    original = data.draw(st.sampled_from(valid_certificates))
     certificate = copy.deepcopy(original)
     container, key = data.draw(st.sampled_from(list(places(certificate))))
     match data.draw(st.sampled_from(["replace", "remove", "double", "copy"])):
@@ -827,12 +838,11 @@ def test_no_change_of_meaning_goes_unseen(world: World, data: st.DataObject) -> 
     if not reasons:
         now, before = meaning(certificate), meaning(original)
         counted, counted_before = now.pop("counted"), before.pop("counted")
+        if len(counted) < len(counted_before):
+            before = {name: before[name] for name in now}
         assert now == before
-        assert (
-            counted == counted_before
-            if now["outcome"] == "reached"
-            else all(c in counted_before for c in counted)
-        )
+        assert counted == counted_before or now["outcome"] != "reached"
+        assert all(entry in counted_before for entry in counted)
 
 
 def stated_anyhow(world: World, certificate: Json) -> Event:

@@ -157,7 +157,26 @@ def test_submit_refuses(place: Path, content: Any, what: str) -> None:
     assert file in result.stderr or "run.json" in result.stderr
 
 
-def test_commands_of_the_system_and_unknown_ones() -> None:
+def test_commands() -> None:
     listed = run(app, ["--help"]).stdout
     assert all(name in listed for name in ("verify", "keys", "submit", "replay"))
     assert run(app, ["fly"]).exit_code == 2
+
+
+def test_a_command_that_another_distribution_adds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    about = tmp_path / "addition-1.0.dist-info"
+    about.mkdir()
+    write(about / "METADATA", "Metadata-Version: 2.1\nName: addition\nVersion: 1.0\n")
+    write(about / "entry_points.txt", "[qalqan.commands]\ngreet = addition:greet\n")
+    write(tmp_path / "addition.py", "def greet(name: str) -> None:\n    print('salem', name)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    result = run(app, ["greet", "KZ"])
+    assert (result.exit_code, result.stdout) == (0, "salem KZ\n")
+
+
+def test_a_command_of_the_system_without_the_system(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only this package on the path of distributions, as for a stranger who installed it alone."""
+    monkeypatch.setattr("sys.path", [])
+    result = run(app, ["up"])
+    assert result.exit_code == 2
+    assert "belongs to the system itself" in result.stderr
