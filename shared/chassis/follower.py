@@ -78,6 +78,7 @@ class Follower:
                 await asyncio.sleep(_POLL_MS / 1000)
                 continue
             for record in found.get(_TP, ()):
+                self.registry.next_offset = record.offset
                 try:
                     self.registry.apply(from_kafka(record.key, record.headers, record.value))
                 except (NotRegistered, BadEnvelope) as error:

@@ -380,6 +380,7 @@ class Client:
             async with Feed(self, partitions, offset=self.registry.next_offset, raw=True) as feed:
                 async for message in feed.present():
                     try:
+                        self.registry.next_offset = message.offset
                         self.registry.apply(message.event)
                     except NotRegistered as error:
                         self._refused[message.offset] = str(error)

@@ -64,7 +64,7 @@ class RegisteredKey:
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A state's standing in the mechanism; `event` is the registration as signed."""
+    """A state's standing in the mechanism; `event` is the registration as signed, at this offset of `members`."""
 
     state: str
     status: str
@@ -72,6 +72,7 @@ class Member:
     until: datetime | None
     names: dict[str, str]
     event: Event
+    offset: int
 
     def stands_at(self, instant: datetime) -> bool:
         """Whether the registration covers `instant`: from <= t < until."""
@@ -88,11 +89,11 @@ class Registry:
     def __init__(self, root: Root) -> None:
         self.root = root
         self.next_offset = 0
-        """The next offset of `members` to be read."""
+        """The next offset of `members` to be read; whoever reads the topic keeps it."""
         self.serial = 0
         self.previous: str | None = None
         self._keys: dict[str, RegisteredKey] = {}
-        self._members: dict[str, Member] = {}
+        self._members: dict[str, list[Member]] = {}
 
     @property
     def network(self) -> str:
@@ -107,17 +108,19 @@ class Registry:
         """All registered keys, in the order of their registration."""
         return iter(self._keys.values())
 
-    def member(self, state: str) -> Member | None:
-        """The latest registration of a state."""
-        return self._members.get(state)
+    def member(self, state: str, before: int | None = None) -> Member | None:
+        """The latest registration of a state; or the latest before an offset of `members`."""
+        registrations = self._members.get(state, [])
+        known = [member for member in registrations if before is None or member.offset < before]
+        return known[-1] if known else None
 
     def members(self) -> Iterator[Member]:
         """All states registered, whatever their status."""
-        return iter(self._members.values())
+        return (registrations[-1] for registrations in self._members.values())
 
     def roll(self, instant: datetime) -> list[str]:
         """The members (not observers, not partners) at that instant, sorted: whose position counts."""
-        return sorted(m.state for m in self._members.values() if m.status == "member" and m.stands_at(instant))
+        return sorted(m.state for m in self.members() if m.status == "member" and m.stands_at(instant))
 
     def apply(self, event: Event) -> None:
         """Folds the next event of `members`. NotRegistered: it does not hold and changes nothing."""
@@ -140,14 +143,16 @@ class Registry:
         if isinstance(registration, KeyRegistered):
             self._keys[registration.key_id] = registered_key(registration, event, self.network)
         else:
-            self._members[registration.state] = Member(
+            member = Member(
                 registration.state,
                 registration.status,
                 registration.from_,
                 registration.until,
                 registration.names,
                 event,
+                self.next_offset,
             )
+            self._members.setdefault(registration.state, []).append(member)
 
     def _check_signature(self, event: Event, registration: MemberRegistered | KeyRegistered) -> None:
         try:

@@ -73,7 +73,7 @@ def close(
             "to": max(last_offset, ballot.inbox_from - 1),
         },
         "keys": _keys(state, ballot, court, cause),
-        "members": _members(roll, court.registry),
+        "members": _members(ballot, court.registry),
         "chain": court.chain.name,
         "serial": court.chain.serial + 1,
         "previous": court.chain.previous,
@@ -126,6 +126,7 @@ def _keys(
     ]
 
 
-def _members(roll: list[str], registry: Registry) -> list[dict[str, Any]]:
-    registered = (registry.member(name) for name in roll)
+def _members(ballot: Ballot, registry: Registry) -> list[dict[str, Any]]:
+    """The registrations of the roll as they stood when the ballot opened."""
+    registered = (registry.member(name, before=ballot.record.members_offset) for name in ballot.record.roll)
     return [to_structured(member.event) for member in registered if member is not None]

@@ -76,7 +76,8 @@ def _open(state: State, court: Court, rules: Rules) -> list[Fact]:
         )
     )
     after = evolve(state, opened)
-    return [opened, *_settle(after, court.now, court.next_offset - 1, court, rules)]
+    # A roll of the affected state alone is decided by its request, so when the broker took that.
+    return [opened, *_settle(after, state.content.recorded_at, court.next_offset - 1, court, rules)]
 
 
 def _vote(state: State | None, incoming: Incoming, vote: VoteCast, court: Court, rules: Rules) -> list[Fact]:
