@@ -1,5 +1,6 @@
 """The next deadlines of a lane: one for each key, in order of time."""
 
+import heapq
 from collections.abc import Iterator
 from datetime import datetime
 
@@ -40,16 +41,22 @@ class AlarmChanges:
     def __init__(self, alarms: Alarms) -> None:
         self._alarms = alarms
         self._changes: dict[str, datetime | None] = {}
+        self._own: list[tuple[datetime, str]] = []
 
     def set(self, key: str, at: datetime | None) -> None:
         """As `Alarms.set`, until `apply` for this draft alone."""
         self._changes[key] = at
+        if at is not None:
+            heapq.heappush(self._own, (at, key))
 
     def next_due(self, until: datetime) -> tuple[datetime, str] | None:
         """The earliest alarm at or before an instant."""
-        own = [(at, key) for key, at in self._changes.items() if at is not None and at <= until]
-        others = ((at, key) for at, key in self._alarms.due(until) if key not in self._changes)
-        return min([*own, *([first] if (first := next(others, None)) else [])], default=None)
+        while self._own and self._changes[self._own[0][1]] != self._own[0][0]:
+            heapq.heappop(self._own)  # moved since
+        first = next((alarm for alarm in self._alarms.due(until) if alarm[1] not in self._changes), None)
+        if self._own and self._own[0][0] <= until and (first is None or self._own[0] < first):
+            return self._own[0]
+        return first
 
     def apply(self) -> None:
         """The transaction stands."""
