@@ -1,4 +1,4 @@
-"""How a request before the members is stored: a small document, and its signed events as parts, written once each."""
+"""How a request before the members is stored: a small document; its signed events as parts, written once."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -41,7 +41,9 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]
         self.ready.set()
 
     async def take(self, records: Sequence[Record]) -> None:
-        """Writes a poll's records; does not return before they are written, so that nothing is passed over."""
+        """Writes a poll's records; returns when they are written, so that nothing is passed over."""
+        if self.failed.done():
+            return  # what could not be written comes first, at the next start
         try:
             rows = [row for record in records if (row := _row(record)) is not None]
             while rows:
@@ -62,7 +64,13 @@ def _row(record: Record) -> tuple[str, int, int, str] | None:
         event = from_kafka(record.key, record.headers, record.value)
     except BadEnvelope as error:
         # Only a service may write here, and none writes this: somebody else did. Nobody is shown it.
-        log.error("stream.ignored", topic=record.topic, partition=record.partition, offset=record.offset, why=str(error))
+        log.error(
+            "stream.ignored",
+            topic=record.topic,
+            partition=record.partition,
+            offset=record.offset,
+            why=str(error),
+        )
         return None
     body = body_of(event, record.topic, record.partition, record.offset)
     return record.topic, record.partition, record.offset, body

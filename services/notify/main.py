@@ -18,7 +18,7 @@ NAME = "notify"
 
 
 class NotifyService:
-    """Reads every public topic and tells whoever listens; it writes to its own store only, so it needs no lane."""
+    """Reads every public topic and tells whoever listens; it writes to its own store only: no lane."""
 
     def __init__(self, parts: Parts) -> None:
         self.parts = parts

@@ -9,9 +9,12 @@ CHANNEL = "stream"
 
 _APPEND = """
 with news as (
-    select r.*, row_number() over () as n
-    from unnest($1::text[], $2::int[], $3::bigint[], $4::text[]) r (topic, partition, "offset", body)
-    where not exists (select from event e where (e.topic, e.partition, e."offset") = (r.topic, r.partition, r."offset"))
+    select r.*, row_number() over (order by r.ordinality) as n      -- as they came: a join keeps no order
+    from unnest($1::text[], $2::int[], $3::bigint[], $4::text[]) with ordinality
+        r (topic, partition, "offset", body, ordinality)
+    where not exists (
+        select from event e where (e.topic, e.partition, e."offset") = (r.topic, r.partition, r."offset")
+    )
 ), place as (
     update stream set last_seq = last_seq + (select count(*) from news) returning last_seq
 ), appended as (
@@ -24,14 +27,17 @@ select pg_notify('stream', last_seq::text) from place
 
 
 async def append(pool: Pool, rows: Sequence[tuple[str, int, int, str]]) -> None:
-    """Adds records (topic, partition, offset, body) that are not there yet, and wakes every replica's readers."""
-    topics, partitions, offsets, bodies = ([list(column) for column in zip(*rows, strict=True)])
+    """Adds records (topic, partition, offset, body) that are not there yet, and wakes every replica's
+    readers."""
+    topics, partitions, offsets, bodies = [list(column) for column in zip(*rows, strict=True)]
     await pool.execute(_APPEND, topics, partitions, offsets, bodies)
 
 
 async def next_offsets(pool: Pool) -> dict[tuple[str, int], int]:
     """The next offset to read of each (topic, partition)."""
-    rows = await pool.fetch('select topic, partition, max("offset") + 1 as next from event group by topic, partition')
+    rows = await pool.fetch(
+        'select topic, partition, max("offset") + 1 as next from event group by topic, partition'
+    )
     return {(row["topic"], row["partition"]): row["next"] for row in rows}
 
 

@@ -1,4 +1,4 @@
-"""The live end of the stream: new events are read once for all readers, and each reader keeps its own place."""
+"""The live end of the stream: new events are read once for all readers; each reader keeps its own place."""
 
 import asyncio
 from collections import deque
@@ -45,9 +45,14 @@ class Stream:
                 log.warning("stream.connection_lost", error=repr(error))
                 await asyncio.sleep(_LOOK_AGAIN_S)
 
-    async def read(self, after: int | None) -> AsyncIterator[Entry]:
-        """Every event after a number (None: from now on), for ever."""
-        place = self._last_seq if after is None else after
+    @property
+    def end(self) -> int:
+        """The number of the newest event: whoever reads from after it reads from now on."""
+        return self._last_seq
+
+    async def read(self, after: int) -> AsyncIterator[Entry]:
+        """Every event after a number, for ever."""
+        place = after
         while True:
             for entry in await self._next(place):
                 place = entry.seq

@@ -32,7 +32,10 @@ def decide(state: Request | None, incoming: Incoming, now: datetime) -> list[Fac
     if state is None:
         raise Refused("unknown-request", f"no request {data.request_id} was raised")
     if incoming.source.name != state.affected_state:
-        raise Refused("not-allowed", f"request {state.request_id} is {state.affected_state}'s, not {incoming.source.name}'s")
+        raise Refused(
+            "not-allowed",
+            f"request {state.request_id} is {state.affected_state}'s, not {incoming.source.name}'s",
+        )
     if state.status != "open":
         raise Refused("request-closed", f"request {state.request_id} is {state.status}")
     return [forwarded(incoming)]
@@ -49,5 +52,7 @@ def evolve(state: Request | None, fact: Fact) -> Request:
             revision=1,
             status="open",
         )
-    assert state is not None and isinstance(data, RequestCancelled | RequestClosed)
-    return state.model_copy(update={"status": "cancelled" if isinstance(data, RequestCancelled) else "closed"})
+    assert state is not None
+    assert isinstance(data, RequestCancelled | RequestClosed)
+    status = "cancelled" if isinstance(data, RequestCancelled) else "closed"
+    return state.model_copy(update={"status": status})

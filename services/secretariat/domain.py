@@ -1,7 +1,9 @@
-"""The register of members and keys: a chain that only the Secretariat's key (and, for that key, a root key) extends.
+"""The register of members and keys: a chain that the Secretariat's key extends, and for that key a root key.
 
 Pure. Rules: CONTRACT "root.json", "MemberRegistered", "KeyRegistered".
 """
+
+from pydantic import Field
 
 from chassis.facts import Fact, Incoming, Refused, forwarded
 from qalqan import jsontext
@@ -16,8 +18,8 @@ class Register(Model):
 
     serial: int = 0
     previous: str | None = None
-    members: dict[str, MemberRegistered] = {}
-    keys: dict[str, KeyRegistered] = {}
+    members: dict[str, MemberRegistered] = Field(default_factory=dict)
+    keys: dict[str, KeyRegistered] = Field(default_factory=dict)
 
 
 def decide(register: Register | None, incoming: Incoming, network: str) -> list[Fact]:
@@ -29,7 +31,8 @@ def decide(register: Register | None, incoming: Incoming, network: str) -> list[
         raise Refused("stale", f"serial {data.serial} is taken; the chain stands at {register.serial}")
     if (data.serial, data.previous) != (register.serial + 1, register.previous):
         raise Refused(
-            "not-allowed", f"the chain stands at serial {register.serial}, {register.previous}: it goes on from there"
+            "not-allowed",
+            f"the chain stands at serial {register.serial}, {register.previous}: it goes on from there",
         )
     if isinstance(data, KeyRegistered):
         _check_key(register, data, incoming, network)
@@ -42,17 +45,22 @@ def _check_key(register: Register, data: KeyRegistered, incoming: Incoming, netw
     except NotRegistered as error:
         raise Refused("bad-data", str(error)) from error
     if data.key_id in register.keys:
-        raise Refused("not-allowed", f"key {data.key_id} is registered already, of {register.keys[data.key_id].source}")
+        raise Refused(
+            "not-allowed", f"key {data.key_id} is registered already, of {register.keys[data.key_id].source}"
+        )
     of_secretariat = data.source == secretariat_source(network)
     if of_secretariat != (incoming.event.source == root_source(network)):
-        raise Refused("not-allowed", "a root key registers the Secretariat's key, and that key registers the rest")
+        raise Refused(
+            "not-allowed", "a root key registers the Secretariat's key, and that key registers the rest"
+        )
 
 
 def evolve(register: Register | None, fact: Fact) -> Register:
     """The register after a registration."""
     register = register or Register()
     data = fact.data
-    assert fact.event is not None and isinstance(data, MemberRegistered | KeyRegistered)
+    assert fact.event is not None
+    assert isinstance(data, MemberRegistered | KeyRegistered)
     head = {"serial": data.serial, "previous": jsontext.digest(fact.event.data)}
     if isinstance(data, MemberRegistered):
         return register.model_copy(update={**head, "members": {**register.members, data.state: data}})

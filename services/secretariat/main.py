@@ -9,7 +9,10 @@ NAME = "secretariat"
 
 
 def build(settings: Settings) -> LaneService[Register]:
-    """The service, not yet connected to anything. It admits its own key's registration, so it waits for none."""
+    """The service, not yet connected to anything.
+
+    It admits its own key's registration, so it waits for none.
+    """
     return LaneService(Parts.of(NAME, settings), SecretariatHandlers(), judges_by_its_own_word=True)
 
 

@@ -11,7 +11,9 @@ def split(before: Register | None, after: Register) -> tuple[dict[str, Any], lis
     """The head, and the registrations that are new."""
     before = before or Register()
     members = [
-        (f"member:{state}", dump(data)) for state, data in after.members.items() if before.members.get(state) is not data
+        (f"member:{state}", dump(data))
+        for state, data in after.members.items()
+        if before.members.get(state) is not data
     ]
     keys = [(f"key:{key_id}", dump(data)) for key_id, data in after.keys.items() if key_id not in before.keys]
     return {"serial": after.serial, "previous": after.previous}, [*members, *keys]

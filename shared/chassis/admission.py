@@ -1,6 +1,8 @@
-"""Which submissions are admitted: the contract's checks, in the contract's order (CONTRACT "SubmissionRejected").
+"""Which submissions are admitted: the contract's checks, in the contract's order (CONTRACT
+"SubmissionRejected").
 
-Cheap things first (size, envelope, network, key), signatures next, data last; the state of things is each domain's.
+Cheap things first (size, envelope, network, key), signatures next, data last; the state of things is each
+domain's.
 """
 
 import base64
@@ -9,7 +11,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeAlias
 
 from aiokafka import ConsumerRecord
 from pydantic import ValidationError
@@ -26,7 +28,7 @@ from qalqan.signing import BadSignature, Material, read_material, verify
 from qalqan.sources import Source, root_source, secretariat_source
 from qalqan.topics import RECORD_LIMIT_BYTES, Topic, partition_of
 
-Record = ConsumerRecord[bytes, bytes]
+Record: TypeAlias = "ConsumerRecord[bytes, bytes]"
 
 _NETWORK = re.compile(r"qalqan://([^/]*)/")
 
@@ -64,13 +66,18 @@ class Admission:
         self._own_source = own_source
 
     def judge(self, record: Record, now: datetime) -> Judgement:
-        """All checks that need no state. `now`: the log time at which the record is judged (its key's window)."""
+        """All checks that need no state.
+
+        `now`: the log time at which the record is judged (its key's window).
+        """
         offset = self._registry.next_offset
         event: Event | None = None
         identity: Identity | None = None
         try:
             if record_size(record) > RECORD_LIMIT_BYTES:
-                raise Refused("too-large", f"the record has {record_size(record)} bytes of {RECORD_LIMIT_BYTES}")
+                raise Refused(
+                    "too-large", f"the record has {record_size(record)} bytes of {RECORD_LIMIT_BYTES}"
+                )
             event, material = _open(record)
             kind = self._address(event, record)
             self._authenticate(event, material, kind, now)
@@ -93,13 +100,22 @@ class Admission:
         """Network, type, key and partition."""
         network = _NETWORK.match(event.source)
         if network is None or network[1] != self._registry.network:
-            raise Refused("wrong-network", f"source {event.source!r} is not of network {self._registry.network!r}")
-        kind = TICK if event.type == TICK.type else EVENTS.get(event.type)
+            raise Refused(
+                "wrong-network", f"source {event.source!r} is not of network {self._registry.network!r}"
+            )
+        # A tick is the service's own; from anybody else it is a type like any other that the contract does
+        # not know.
+        is_tick = event.type == TICK.type and event.source == self._own_source
+        kind = TICK if is_tick else EVENTS.get(event.type)
         if kind is None or (kind is not TICK and kind.inbox != self._inbox):
             raise Refused("wrong-type", f"type {event.type!r} is not taken on {self._inbox.name}")
         key = (record.key or b"").decode("utf-8", "replace")
-        if key != event.subject or event.extensions.get("partitionkey", key) != key:
-            raise Refused("key-mismatch", f"the record's key {key!r} is unlike its subject {event.subject!r}")
+        for what, value in (
+            ("record's key", key),
+            ("partitionkey", event.extensions.get("partitionkey", key)),
+        ):
+            if value != event.subject:
+                raise Refused("key-mismatch", f"the {what} {value!r} is unlike the subject {event.subject!r}")
         expected = partition_of(key, self._inbox.partitions)
         if record.partition != expected:
             raise Refused(
@@ -110,14 +126,7 @@ class Admission:
 
     def _authenticate(self, event: Event, material: Material, kind: EventType, now: datetime) -> None:
         """Key, source, window, signature, scope."""
-        root_key = self._registry.root.public_key(material.key_id)
-        if root_key is not None and event.source == root_source(self._registry.network):
-            _check_signature(event, material, RegisteredKey(
-                event.source, material.key_id, root_key, frozenset(), now, None, event))  # fmt: skip
-            if kind.model is not KeyRegistered:
-                raise Refused("key-scope", "a root key registers the Secretariat's key and nothing else")
-            return
-        key = self._registry.key(material.key_id)
+        key = self._root_key(material.key_id, event) or self._registry.key(material.key_id)
         if key is None:
             raise Refused("unknown-key", f"key {material.key_id} is not registered")
         if key.source != event.source:
@@ -127,15 +136,31 @@ class Admission:
         _check_signature(event, material, key)
         self._check_scope(event, kind, key)
 
+    def _root_key(self, key_id: str, event: Event) -> RegisteredKey | None:
+        """The root key of that id, in the form of a registered one: root.json is its registration."""
+        root = self._registry.root
+        public_key = root.public_key(key_id)
+        if public_key is None:
+            return None
+        known = next(key for key in root.keys if key.key_id == key_id)
+        source = root_source(root.network)
+        return RegisteredKey(
+            source, key_id, public_key, frozenset(), known.valid_from, known.valid_until, event
+        )
+
     def _check_scope(self, event: Event, kind: EventType, key: RegisteredKey) -> None:
         if kind is TICK:
             allowed = event.source == self._own_source
+        elif event.source == root_source(self._registry.network):
+            allowed = kind.model is KeyRegistered  # of the Secretariat: the domain sees to that
         elif kind.signer == "secretariat":
             allowed = event.source == secretariat_source(self._registry.network)
         else:
             allowed = kind.scope in key.scopes and _source(event).kind == "state"
         if not allowed:
-            raise Refused("key-scope", f"key {key.key_id} may not sign {kind.name} (it may: {sorted(key.scopes)})")
+            raise Refused(
+                "key-scope", f"key {key.key_id} may not sign {kind.name} (it may: {sorted(key.scopes)})"
+            )
 
 
 def _open(record: Record) -> tuple[Event, Material]:
@@ -207,7 +232,10 @@ def _in_words(error: ValidationError) -> str:
 
 
 def read_public(record: Record) -> Incoming:
-    """A record of a public topic, written by the service that owns it. ValueError: it is none, which is a bug."""
+    """A record of a public topic, written by the service that owns it.
+
+    ValueError: it is none, which is a bug.
+    """
     event = from_kafka(record.key, record.headers, record.value)
     kind = EVENTS[event.type]
     data = kind.model.model_validate(json.loads(event.data))
@@ -220,7 +248,8 @@ def read_public(record: Record) -> Incoming:
 
 
 def original_base64(record: Record) -> str:
-    """The whole record, for `rejections`: invalid bytes of a header's name as U+FFFD (CONTRACT "SubmissionRejected")."""
+    """The whole record, for `rejections`: invalid bytes of a header's name as U+FFFD (CONTRACT
+    "SubmissionRejected")."""
 
     def encoded(value: bytes | None) -> str | None:
         return None if value is None else base64.b64encode(value).decode()

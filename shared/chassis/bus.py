@@ -1,14 +1,14 @@
 """Kafka: every option of every client, once, each written out with its reason."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
-from aiokafka.abc import ConsumerRebalanceListener
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.errors import KafkaError
 from faststream import AckPolicy
@@ -24,6 +24,7 @@ log = structlog.get_logger()
 _PUBLIC_LIMIT_BYTES = 8 * 1024 * 1024
 _RETRY_PAUSE_S = 0.2
 _POLL_MS = 1000
+_POLL_PATIENCE_S = 10.0
 _RECORDS_A_POLL = 1000
 
 Records = Sequence[ConsumerRecord[bytes, bytes]]
@@ -47,23 +48,49 @@ class PollingConsumer(AIOKafkaConsumer):
     empty has neither that cost nor a long poll's.
     """
 
+    def __init__(self, *topics: str, failed: "asyncio.Future[BaseException]", **options: Any) -> None:
+        super().__init__(*topics, **options)
+        self._failed = failed
+
     async def getmany(
         self, *partitions: TopicPartition, timeout_ms: int = 0, max_records: int | None = None
     ) -> dict[TopicPartition, list[ConsumerRecord[bytes, bytes]]]:
-        """Records of at least one partition. Blocks until there are some."""
+        """Records of at least one partition. Blocks until there are some.
+
+        What does not pass within a while stops the service: FastStream would wait for it in silence, for ever.
+        """
+        failing_since: float | None = None
         while True:
             try:
+                if self._fetcher.error_future.done():
+                    self._fetcher.error_future.result()
                 found: dict[TopicPartition, list[ConsumerRecord[bytes, bytes]]] = await super().getmany(
                     *partitions, timeout_ms=_POLL_MS, max_records=_RECORDS_A_POLL
                 )
             except KafkaError as error:
-                if not getattr(error, "retriable", False):
-                    raise
                 log.warning("kafka.poll_failed", error=repr(error))
+                failing_since = failing_since or time.monotonic()
+                if time.monotonic() - failing_since > _POLL_PATIENCE_S and not self._failed.done():
+                    self._failed.set_result(error)
                 await asyncio.sleep(_RETRY_PAUSE_S)
                 continue
+            failing_since = None
             if found:
                 return found
+
+
+class Listener(Protocol):
+    """Who is told of rebalances, and stops the service when `failed` is done."""
+
+    failed: "asyncio.Future[BaseException]"
+
+    async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
+        """Before a rebalance."""
+        ...
+
+    async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
+        """After it."""
+        ...
 
 
 class Bus:
@@ -75,6 +102,8 @@ class Bus:
         self._service = service
         self._producer: AIOKafkaProducer | None = None
         self._renewal = asyncio.Lock()
+        self._closing: set[asyncio.Task[None]] = set()
+        self._failed: asyncio.Future[BaseException]
         self.broker = KafkaBroker(
             settings.kafka,
             client_id=settings.replica,
@@ -90,7 +119,7 @@ class Bus:
     def subscribe(
         self,
         topics: Sequence[Topic],
-        listener: ConsumerRebalanceListener,
+        listener: Listener,
         handler: Any,
         group: str | None = None,
     ) -> None:
@@ -124,13 +153,14 @@ class Bus:
             no_reply=True,
         )
         subscriber(handler)
+        self._failed = listener.failed
 
     async def open(self) -> None:
         """Connects; consuming begins when FastStream starts the broker."""
         self._producer = await self._new_producer()
         await self.broker.connect()
         config = self.broker.config.broker_config
-        config.builder = partial(PollingConsumer, **config.builder.keywords)
+        config.builder = partial(PollingConsumer, failed=self._failed, **config.builder.keywords)
 
     async def close(self) -> None:
         """Stops publishing, after FastStream has stopped the broker."""
@@ -181,20 +211,37 @@ class Bus:
                 await self._renew_producer(producer)
 
     async def send(self, record: Outgoing) -> tuple[int, int]:
-        """Publishes one record (a submission over HTTP, a tick) and returns its partition and offset."""
-        assert self._producer is not None, "open() comes first"
-        done = await self._producer.send_and_wait(
-            record.topic, record.value, key=record.key, partition=record.partition, headers=record.headers
-        )
+        """Publishes one record (a submission over HTTP, a tick) and returns its partition and offset.
+
+        KafkaError: the broker did not take it, as far as is known.
+        """
+        producer = self._producer
+        assert producer is not None, "open() comes first"
+        try:
+            done = await producer.send_and_wait(
+                record.topic, record.value, key=record.key, partition=record.partition, headers=record.headers
+            )
+        except KafkaError:
+            await self._renew_producer(producer)
+            raise
         return done.partition, done.offset
 
     async def _renew_producer(self, failed: AIOKafkaProducer) -> None:
-        """A producer that failed for good (its sequence is lost) raises for ever: a new one takes its place."""
+        """A producer that failed for good (its sequence is lost) raises for ever: a new one takes its place.
+
+        While the broker is away none can: then the old one stays until the next failure.
+        """
         async with self._renewal:
             if self._producer is not failed:
                 return
-            self._producer = await self._new_producer()
-            await failed.stop()
+            try:
+                self._producer = await self._new_producer()
+            except KafkaError as error:
+                log.warning("kafka.producer_not_renewed", error=repr(error))
+                return
+        # What others still have in it goes out first; nobody has to wait for that.
+        self._closing.add(closing := asyncio.create_task(failed.stop()))
+        closing.add_done_callback(self._closing.discard)
 
     async def _new_producer(self) -> AIOKafkaProducer:
         producer = AIOKafkaProducer(
@@ -211,7 +258,11 @@ class Bus:
             retry_backoff_ms=100,
             metadata_max_age_ms=60_000,
         )
-        await producer.start()
+        try:
+            await producer.start()
+        except BaseException:
+            await producer.stop()
+            raise
         return producer
 
 

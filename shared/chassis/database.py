@@ -10,6 +10,7 @@ TRANSIENT = (
     OSError,
     TimeoutError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # what asyncpg meets in a connection that was cut at a bad moment
     asyncpg.PostgresConnectionError,
     asyncpg.TransactionRollbackError,  # serialization failures and deadlocks
     asyncpg.InsufficientResourcesError,  # disk full, out of memory, too many connections
@@ -25,6 +26,9 @@ async def connect(url: str, replica: str) -> Pool:
         min_size=2,
         max_size=8,
         command_timeout=30,
+        # No statement of ours changes its session: asyncpg's own reset would be one more round trip after
+        # each.
+        reset=_as_it_is,
         server_settings={
             "application_name": replica,
             # A frozen process must not hold a row for longer than this.
@@ -34,3 +38,7 @@ async def connect(url: str, replica: str) -> Pool:
             "jit": "off",
         },
     )
+
+
+async def _as_it_is(_: object) -> None:
+    """Leaves a connection as it was used."""

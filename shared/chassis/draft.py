@@ -26,7 +26,7 @@ from qalqan.topics import REQUEST_TOPICS
 
 @dataclass(slots=True)
 class Subject(Generic[S]):
-    """A request in memory: its state and the last position given on each topic."""
+    """A request in memory: its state and the last position given, or read, on each topic."""
 
     key: str
     state: S | None
@@ -113,6 +113,11 @@ class Draft(Generic[S]):
         """A record of a public topic: folded, then its consequences, then whatever waited for it."""
         self.next_offsets[record.topic] = record.offset + 1
         subject = self._subject(self._handlers.key_of(incoming))
+        position = int(incoming.event.extensions.get("position", "0"))
+        if position:
+            if position <= subject.positions.get(record.topic, 0):
+                return  # its writer delivered it again: without a second effect
+            subject.positions[record.topic] = position
         given = Fact(incoming.data, incoming.event, incoming.recorded_at)
         subject.state = self._handlers.evolve(subject.state, given)
         view = self._view(now=incoming.recorded_at)
@@ -315,7 +320,9 @@ class Draft(Generic[S]):
             assert subject.state is not None
             before = self._known(subject.key)
             doc, parts = self._handlers.split(before.state if before else None, subject.state)
-            tx.subjects.append((subject.key, self._handlers.is_open(subject.state), subject.positions, doc))
+            tx.subjects.append(
+                (subject.key, before is None, self._handlers.is_open(subject.state), subject.positions, doc)
+            )
             tx.parts.extend((subject.key, name, part) for name, part in parts)
         return tx
 

@@ -9,7 +9,8 @@ from datetime import datetime
 from typing import Any
 
 from qalqan.envelope import Event
-from qalqan.events import EventType, Model, Reason
+from qalqan.events import EventType, Reason
+from qalqan.fields import Model
 from qalqan.registry import Registry
 from qalqan.sources import Source
 
@@ -18,8 +19,8 @@ from qalqan.sources import Source
 class Incoming:
     """A record that passed the checks: a submission from an inbox, or a fact from a public topic.
 
-    `recorded_at`: when the broker took it (for a fact that was a submission: when the broker took that, `recordedtime`).
-    `data` is the model of `kind`; `event` is the CloudEvent as signed.
+    `recorded_at`: when the broker took it (for a fact that was a submission: when the broker took that,
+    `recordedtime`). `data` is the model of `kind`; `event` is the CloudEvent as signed.
     """
 
     topic: str
@@ -51,7 +52,7 @@ def forwarded(incoming: Incoming) -> Fact:
 
 
 class Refused(Exception):
-    """A submission that the state of things does not admit: one of the contract's reasons, and what and where."""
+    """A submission that the state of things does not admit: one of the contract's reasons, what and where."""
 
     def __init__(self, reason: Reason, detail: str) -> None:
         super().__init__(f"{reason}: {detail}")
@@ -62,7 +63,8 @@ class Refused(Exception):
 class NotYet(Exception):
     """A submission that stands on something not known yet: it waits in the database, in order, for a while.
 
-    `queue` names what waits together and in order (a pledge's id): whatever follows on the same queue waits behind it.
+    `queue` names what waits together and in order (a pledge's id): whatever follows on the same queue waits
+    behind it.
     """
 
     def __init__(self, queue: str) -> None:
@@ -74,9 +76,9 @@ class NotYet(Exception):
 class LaneView:
     """What a decision may look at beside the state of its request: the lane it is taken in.
 
-    `now`: the lane's log time for a submission, the record's append time for a public fact. `next_offset`: of the inbox
-    partition, the offset being handled or the next one. `doc`: what the service keeps for the whole lane.
-    `registry`: members and keys; `key_id`: of the service's own key.
+    `now`: the lane's log time for a submission, the record's append time for a public fact. `next_offset`: of
+    the inbox partition, the offset being handled or the next one. `doc`: what the service keeps for the whole
+    lane. `registry`: members and keys; `key_id`: of the service's own key.
     """
 
     partition: int

@@ -16,7 +16,7 @@ from qalqan.topics import MEMBERS
 log = structlog.get_logger()
 
 _POLL_MS = 500
-_CATCH_UP_S = 5.0
+_CATCH_UP_S = 30.0
 
 
 class Follower:
@@ -27,12 +27,17 @@ class Follower:
         self._kafka = kafka
         self._replica = replica
         self._consumer: AIOKafkaConsumer | None = None
+        # A broker answers a connection in order, and the consumer's is nearly always held up by its own long
+        # poll.
+        self._asker: AIOKafkaConsumer | None = None
         self._task: asyncio.Task[None] | None = None
         self._moved = asyncio.Condition()
         self._current_as_of_ms = 0
 
     async def start(self) -> None:
         """Reads `members` to its end, then goes on following it."""
+        self._asker = member_consumer(self._kafka, f"{self._replica}.members.end")
+        await self._asker.start()
         consumer = member_consumer(self._kafka, f"{self._replica}.members")
         await consumer.start()
         consumer.assign([_TP])
@@ -45,24 +50,35 @@ class Follower:
         """Stops following."""
         if self._task is not None:
             self._task.cancel()
-        if self._consumer is not None:
-            await self._consumer.stop()
+        for consumer in (self._consumer, self._asker):
+            if consumer is not None:
+                await consumer.stop()
 
     async def catch_up(self, until: datetime | None = None) -> None:
-        """Returns when everything has been folded that stood on the topic by now (or by `until`, if that is known).
+        """Returns when everything has been folded that stood on the topic by now (or by `until`, if that is
+        known).
 
         A key registered a moment ago must not be unknown only because this replica had not read so far.
         """
         if until is not None and to_millis(until) < self._current_as_of_ms:
             return
-        assert self._consumer is not None
-        end = (await self._consumer.end_offsets([_TP]))[_TP]
+        end = await self._end()
         async with self._moved:
             await asyncio.wait_for(
                 self._moved.wait_for(lambda: self.registry.next_offset >= end), timeout=_CATCH_UP_S
             )
         if until is not None:
             self._current_as_of_ms = max(self._current_as_of_ms, to_millis(until) + 1)
+
+    async def _end(self) -> int:
+        """The next offset of `members`, asked until the broker answers."""
+        assert self._asker is not None
+        while True:
+            try:
+                return int((await self._asker.end_offsets([_TP]))[_TP])
+            except KafkaError as error:
+                log.warning("members.end_unknown", error=repr(error))
+                await asyncio.sleep(_POLL_MS / 1000)
 
     async def wait_for_key(self, key_id: str) -> None:
         """Returns when a key is registered: a service states nothing before its own is."""
@@ -82,7 +98,8 @@ class Follower:
                 try:
                     self.registry.apply(from_kafka(record.key, record.headers, record.value))
                 except (NotRegistered, BadEnvelope) as error:
-                    # Somebody wrote to `members` who may not: it changes nothing, and everybody sees the same.
+                    # Somebody wrote to `members` who may not: it changes nothing, and everybody sees the
+                    # same.
                     log.error("members.ignored", offset=record.offset, why=str(error))
                 self.registry.next_offset = record.offset + 1
             if found:

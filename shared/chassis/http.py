@@ -9,6 +9,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import UTC, datetime
+from http import HTTPStatus
 from typing import Annotated, Any
 
 import uvicorn
@@ -19,9 +20,9 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from chassis.admission import Admission
 from chassis.bus import Bus, Outgoing
-from chassis.facts import Refused
 from chassis.follower import Follower
 from qalqan.envelope import BadEnvelope, from_http, to_kafka
+from qalqan.events import Reason
 from qalqan.registry import Registry
 from qalqan.topics import RECORD_LIMIT_BYTES, Topic, partition_of
 
@@ -30,7 +31,9 @@ _PROBLEM = "application/problem+json"
 
 def application(name: str, ready: Callable[[], bool], registry: Registry, *routers: APIRouter) -> FastAPI:
     """The service's HTTP application: `/health` is open, the rest as each router says."""
-    app = FastAPI(title=f"Qalqan {name}", version="1", openapi_url="/openapi.json", docs_url=None, redoc_url=None)
+    app = FastAPI(
+        title=f"Qalqan {name}", version="1", openapi_url="/openapi.json", docs_url=None, redoc_url=None
+    )
 
     @app.get("/health", summary="Whether this replica is ready")
     async def health(response: Response) -> dict[str, Any]:
@@ -41,7 +44,14 @@ def application(name: str, ready: Callable[[], bool], registry: Registry, *route
 
     @app.exception_handler(StarletteHTTPException)
     async def problem(_: Request, error: StarletteHTTPException) -> Response:
-        return _problem(error.status_code, "about:blank", str(error.detail))
+        status = HTTPStatus(error.status_code)
+        body = {
+            "type": "about:blank",
+            "title": status.phrase,
+            "status": status.value,
+            "detail": str(error.detail),
+        }
+        return JSONResponse(body, status.value, error.headers, _PROBLEM)
 
     for router in routers:
         app.include_router(router)
@@ -54,26 +64,37 @@ def submissions(inbox: Topic, admission: Admission, bus: Bus, follower: Follower
 
     @router.post("/events", status_code=202, summary="Submit a signed CloudEvent, binary or structured")
     async def submit(request: Request, validate: Annotated[str | None, Query()] = None) -> Response:
-        """202 with its location once the broker has it; 422 with the contract's reason; `?validate=only` writes nothing."""
+        """202 with its location once the broker has it; 422 (413) with the contract's reason;
+        `?validate=only` writes nothing."""
         body = await _body(request)
         if body is None:
-            return _problem(413, "too-large", f"the body is larger than {RECORD_LIMIT_BYTES} bytes")
+            return _problem("too-large", f"the body is larger than {2 * RECORD_LIMIT_BYTES} bytes")
         try:
             event = from_http(_headers(request), body)
         except BadEnvelope as error:
-            return _problem(422, "bad-envelope", str(error))
+            return _problem("bad-envelope", str(error))
         key, value, headers = to_kafka(event)
         partition = partition_of(key.decode(), inbox.partitions)
         record: ConsumerRecord[bytes, bytes] = ConsumerRecord(
-            inbox.name, partition, 0, int(time.time() * 1000), 1, key, value, None, len(key), len(value), tuple(headers)
-        )  # fmt: skip
+            topic=inbox.name,
+            partition=partition,
+            offset=0,
+            timestamp=int(time.time() * 1000),
+            timestamp_type=1,
+            key=key,
+            value=value,
+            checksum=None,
+            serialized_key_size=len(key),
+            serialized_value_size=len(value),
+            headers=tuple(headers),
+        )
         now = datetime.now(UTC)
         judgement = admission.judge(record, now)
         if judgement.refused is not None and judgement.refused.reason == "unknown-key":
             await follower.catch_up(until=now)
             judgement = admission.judge(record, now)
         if judgement.refused is not None:
-            return _refused(judgement.refused)
+            return _problem(judgement.refused.reason, judgement.refused.detail)
         if validate == "only":
             return Response(status_code=204)
         partition, offset = await bus.send(Outgoing(inbox.name, partition, key, value, headers))
@@ -110,14 +131,15 @@ async def _body(request: Request) -> bytes | None:
 
 
 def _headers(request: Request) -> list[tuple[str, str]]:
-    return [(name.decode("latin-1"), value.decode("utf-8", "surrogateescape")) for name, value in request.headers.raw]
+    return [
+        (name.decode("latin-1"), value.decode("utf-8", "surrogateescape"))
+        for name, value in request.headers.raw
+    ]
 
 
-def _refused(refused: Refused) -> Response:
-    return _problem(422, refused.reason, refused.detail)
-
-
-def _problem(status: int, reason: str, detail: str) -> Response:
+def _problem(reason: Reason, detail: str) -> Response:
+    """Why a submission is refused, as RFC 9457 has it."""
+    status = 413 if reason == "too-large" else 422
     body = {"type": reason, "title": reason, "status": status, "detail": detail, "reason": reason}
     return JSONResponse(body, status_code=status, media_type=_PROBLEM)
 

@@ -9,6 +9,7 @@ import heapq
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Generic, TypeVar
 
 import asyncpg
@@ -169,7 +170,7 @@ class Lane(Generic[S]):
     async def _handle(self, batch: list[Record]) -> None:
         try:
             await self._transact(batch)
-        except (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, asyncpg.ProgramLimitExceededError) as error:
+        except (asyncpg.DataError, asyncpg.ProgramLimitExceededError) as error:
             if len(batch) == 1:
                 await self._refuse(batch[0], error)
                 return
@@ -192,8 +193,9 @@ class Lane(Generic[S]):
             for record in batch
             if not self._is_submission(record)
         }
+        known: list[Stored] = []
         while True:
-            draft = await self._draft(batch, judgements, facts)
+            draft = await self._draft(batch, judgements, facts, known)
             if draft.next_offsets == self.committed.next_offsets:
                 return
             tx = draft.transaction()
@@ -201,11 +203,16 @@ class Lane(Generic[S]):
                 await self._commit(tx)
                 break
             except asyncpg.UniqueViolationError as error:
-                if error.constraint_name != "inbox_pkey":
-                    raise
                 # Somebody repeats what is not in memory any more: look it up and work the batch out again.
-                names = [(source, id) for source, id, _, _, _ in tx.identities]
-                self._seen.update(await ledger.load_identities(self._pool, self.partition, names))
+                if error.constraint_name == "inbox_pkey":
+                    names = [(source, id) for source, id, _, _, _ in tx.identities]
+                    load = partial(ledger.load_identities, self._pool, self.partition, names)
+                    self._seen.update(await _patiently(load))
+                elif error.constraint_name == "subject_pkey":
+                    keys = [key for key, is_new, _, _, _ in tx.subjects if is_new]
+                    known += await _patiently(partial(ledger.load_keys, self._pool, keys))
+                else:
+                    raise
         draft.apply()
         if tx.outgoing:
             await self._waves.put((tx.step, [out for out, _ in tx.outgoing]))
@@ -215,21 +222,29 @@ class Lane(Generic[S]):
         return bool(record.topic == self._handlers.inbox.name)
 
     async def _judge(self, batch: Sequence[Record]) -> dict[int, Judgement]:
-        judgements = {}
-        for record in batch:
-            if not self._is_submission(record):
-                continue
-            now = max(self.committed.log_time, from_millis(record.timestamp))
-            judgement = self._admission.judge(record, now)
-            if judgement.refused is not None and judgement.refused.reason == "unknown-key":
-                await self._follower.catch_up(until=now)
-                judgement = self._admission.judge(record, now)
-            judgements[record.offset] = judgement
+        judgements = {record.offset: self._judge_one(record) for record in batch if self._is_submission(record)}
+        unknown = [
+            record
+            for record in batch
+            if self._is_submission(record)
+            and (refused := judgements[record.offset].refused) is not None
+            and refused.reason == "unknown-key"
+        ]
+        if unknown:
+            # All of them were appended before we ask: one look at `members` answers for the whole batch, so that a
+            # flood of forgeries costs no more than one.
+            await self._follower.catch_up(until=max(from_millis(record.timestamp) for record in unknown))
+            judgements.update({record.offset: self._judge_one(record) for record in unknown})
         return judgements
 
+    def _judge_one(self, record: Record) -> Judgement:
+        return self._admission.judge(record, max(self.committed.log_time, from_millis(record.timestamp)))
+
     async def _draft(
-        self, batch: Sequence[Record], judgements: dict[int, Judgement], facts: Facts
+        self, batch: Sequence[Record], judgements: dict[int, Judgement], facts: Facts, known: Sequence[Stored]
     ) -> Draft[S]:
+        cold = await self._load_cold(judgements, facts)
+        cold.update({item.key: self._subject(item) for item in known})
         draft = Draft(
             self.committed,
             self._handlers,
@@ -237,7 +252,7 @@ class Lane(Generic[S]):
             self._follower.registry,
             self._key_id,
             self._seen,
-            await self._load_cold(judgements, facts),
+            cold,
         )
         for record in batch:
             if not draft.at_offset(record):
@@ -251,7 +266,10 @@ class Lane(Generic[S]):
     async def _load_cold(
         self, judgements: dict[int, Judgement], facts: Facts
     ) -> dict[str, Subject[S]]:
-        """Requests that are not in the hot set: closed, or new. The first event of a key needs no look."""
+        """Requests that are not in the hot set: closed, or new.
+
+        The first event of a key needs no look: should it be a repetition, the commit finds the key taken.
+        """
         submitted = (judgement.incoming for judgement in judgements.values())
         keys = {
             self._handlers.key_of(incoming)

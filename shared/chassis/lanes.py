@@ -3,10 +3,11 @@
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import structlog
-from aiokafka import TopicPartition
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.abc import ConsumerRebalanceListener
 from aiokafka.errors import KafkaError
 
@@ -60,12 +61,14 @@ class Lanes(ConsumerRebalanceListener):  # type: ignore[misc]
             asyncio.create_task(self._tick(), name="ticks"),
             asyncio.create_task(self._commit_offsets(), name="kafka offsets"),
         ]
+        for task in self._background:
+            task.add_done_callback(self._must_not_end)
 
     async def stop(self) -> None:
         """Leaves all lanes where they are."""
         for task in self._background:
             task.cancel()
-        await self._leave(list(self._lanes))
+        await self._leave(list(self._tasks))
 
     async def feed(self, records: Sequence[Record]) -> None:
         """Hands polled records to their lanes. What belongs to no lane of ours was another's before it came."""
@@ -84,33 +87,46 @@ class Lanes(ConsumerRebalanceListener):  # type: ignore[misc]
         await self._leave({tp.partition for tp in revoked})
 
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
-        """Kafka gives partitions: each lane is taken with its epoch, sought to its offsets, and begun."""
-        try:
-            given: dict[int, set[str]] = {}
-            for tp in assigned:
-                given.setdefault(tp.partition, set()).add(tp.topic)
-            await asyncio.gather(*(self._take(partition, topics) for partition, topics in given.items()))
-            log.info("lanes.assigned", lanes=sorted(given))
-            self.ready.set()
-        except Exception as error:
-            self._fail(error)
-            raise
+        """Kafka gives partitions: each lane is begun, beside this, since no heartbeat is sent before this returns."""
+        given: dict[int, set[str]] = {}
+        for tp in assigned:
+            given.setdefault(tp.partition, set()).add(tp.topic)
+        for partition, topics in given.items():
+            task = asyncio.create_task(self._own(partition, topics), name=f"lane {partition}")
+            self._tasks[partition] = task
+            task.add_done_callback(partial(self._ended, partition))
+        if not given:
+            self._note_assigned()
 
-    async def _take(self, partition: int, topics: set[str]) -> None:
+    async def _own(self, partition: int, topics: set[str]) -> None:
+        """A lane's life: it is taken with its epoch, its topics are sought to its offsets, and it works."""
         expected = {topic.name for topic in self.topics if partition < topic.partitions}
         if topics != expected:
             raise RuntimeError(f"lane {partition} needs one owner for {sorted(expected)}, but got {sorted(topics)}")
+        tps = [TopicPartition(topic, partition) for topic in topics]
+        self._consumer(tps).pause(*tps)
         lane = self._make_lane(partition, self._alarm_set.set, self._pause)
         offsets = await lane.open()
-        consumer = self._bus.consumer
-        assert consumer is not None
-        for topic in topics:
-            consumer.seek(TopicPartition(topic, partition), offsets.get(topic, 0))
+        consumer = self._consumer(tps)
+        for tp in tps:
+            consumer.seek(tp, offsets.get(tp.topic, 0))
+        consumer.resume(*tps)
         self._lanes[partition] = lane
-        task = asyncio.create_task(lane.run(), name=f"lane {partition}")
-        task.add_done_callback(lambda done: self._ended(partition, done))
-        self._tasks[partition] = task
         self._alarm_set.set()
+        if self._lanes.keys() == self._tasks.keys():
+            self._note_assigned()
+        await lane.run()
+
+    def _consumer(self, tps: Sequence[TopicPartition]) -> AIOKafkaConsumer:
+        """The consumer, as long as it has these partitions. FenceLost: it has them no longer."""
+        consumer = self._bus.consumer
+        if consumer is None or not consumer.assignment().issuperset(tps):
+            raise FenceLost(f"{tps} were taken away before they were begun")
+        return consumer
+
+    def _note_assigned(self) -> None:
+        log.info("lanes.assigned", lanes=sorted(self._lanes))
+        self.ready.set()
 
     async def _leave(self, partitions: Iterable[int]) -> None:
         tasks = []
@@ -141,8 +157,12 @@ class Lanes(ConsumerRebalanceListener):  # type: ignore[misc]
         """A lane that we lost but that Kafka still calls ours, long after, would be nobody's."""
         consumer = self._bus.consumer
         assigned = consumer is not None and any(tp.partition == partition for tp in consumer.assignment())
-        if assigned and partition not in self._lanes:
+        if assigned and partition not in self._tasks:
             self._fail(error)
+
+    def _must_not_end(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled():
+            self._fail(task.exception() or RuntimeError(f"{task.get_name()} ended by itself"))
 
     def _fail(self, error: BaseException) -> None:
         if not self.failed.done():

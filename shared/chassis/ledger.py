@@ -22,10 +22,16 @@ with fence as (
 ), identities as (
     insert into inbox (partition, source, id, core, "offset", outcome)
     select $1, r.* from fence, unnest($8::text[], $9::text[], $10::bytea[], $11::bigint[], $12::text[]) r
+), given as (
+    select r.key, r.is_new, r.open, r.positions::jsonb as positions, r.doc::jsonb as doc
+    from fence, unnest($13::text[], $34::boolean[], $14::boolean[], $15::text[], $16::text[])
+        r (key, is_new, open, positions, doc)
+), newborn as (
+    insert into subject (key, partition, open, positions, doc)
+    select key, $1, open, positions, doc from given where is_new
 ), subjects as (
     insert into subject (key, partition, open, positions, doc)
-    select r.key, $1, r.open, r.positions::jsonb, r.doc::jsonb
-    from fence, unnest($13::text[], $14::boolean[], $15::text[], $16::text[]) r (key, open, positions, doc)
+    select key, $1, open, positions, doc from given where not is_new
     on conflict (key) do update set open = excluded.open, positions = excluded.positions, doc = excluded.doc
 ), parts as (
     insert into part (key, name, doc)
@@ -93,7 +99,8 @@ class Transaction:
     doc: dict[str, Any]
     published: int
     identities: list[tuple[str, str, bytes, int, str | None]] = field(default_factory=list)
-    subjects: list[tuple[str, bool, dict[str, int], dict[str, Any]]] = field(default_factory=list)
+    subjects: list[tuple[str, bool, bool, dict[str, int], dict[str, Any]]] = field(default_factory=list)
+    """Key, whether it is new (should it not be, nothing is written: `subject_pkey`), open, positions, doc."""
     parts: list[tuple[str, str, Any]] = field(default_factory=list)
     parked: list[Parked] = field(default_factory=list)
     unparked: list[int] = field(default_factory=list)
@@ -118,10 +125,10 @@ async def commit(pool: Pool, tx: Transaction) -> bool:
             cores,
             offsets,
             outcomes,
-            [key for key, _, _, _ in tx.subjects],
-            [is_open for _, is_open, _, _ in tx.subjects],
-            [json.dumps(positions) for _, _, positions, _ in tx.subjects],
-            [json.dumps(doc) for _, _, _, doc in tx.subjects],
+            [key for key, _, _, _, _ in tx.subjects],
+            [is_open for _, _, is_open, _, _ in tx.subjects],
+            [json.dumps(positions) for _, _, _, positions, _ in tx.subjects],
+            [json.dumps(doc) for _, _, _, _, doc in tx.subjects],
             [key for key, _, _ in tx.parts],
             [name for _, name, _ in tx.parts],
             [json.dumps(doc) for _, _, doc in tx.parts],
@@ -139,6 +146,7 @@ async def commit(pool: Pool, tx: Transaction) -> bool:
             [position for _, position in tx.outgoing],
             [out.value for out, _ in tx.outgoing],
             [_dump_headers(out.headers) for out, _ in tx.outgoing],
+            [is_new for _, is_new, _, _, _ in tx.subjects],
         )
         is not None
     )

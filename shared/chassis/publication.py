@@ -59,7 +59,8 @@ class Publisher:
         if fact.recorded_at is not None:
             extensions["recordedtime"] = format_instant(fact.recorded_at)
         if topic in REQUEST_TOPICS:
-            assert mode is not None and position is not None
+            assert mode is not None
+            assert position is not None
             extensions["mode"] = mode
             extensions["position"] = f"{position:010d}"
         if fact.event is None and cause is not None:
@@ -73,7 +74,8 @@ class Publisher:
         return Outgoing(topic.name, partition_of(subject, topic.partitions), key, value, headers)
 
     def _statement(self, fact: Fact, subject: str, now: datetime) -> Event:
-        """What this service states, signed; its id is derived from what it states, so that a repetition is the same."""
+        """What this service states, signed; its id is derived from what it states, so that a repetition is
+        the same."""
         data = json.dumps(dump(fact.data), ensure_ascii=False, separators=(",", ":")).encode()
         kind = event_type(fact)
         name = "\n".join((self._source, kind.type, subject, hashlib.sha256(data).hexdigest()))

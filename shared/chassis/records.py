@@ -1,8 +1,8 @@
 """Reading records whose header names are not UTF-8.
 
-aiokafka decodes header *names* inside its fetcher: one record with a broken name makes every poll of its partition raise
-for ever. Any writer of an inbox can send one. So a batch that cannot be decoded as it should is decoded by hand, with
-`surrogateescape`: the bytes survive, and admission refuses the record for its name.
+aiokafka decodes header *names* inside its fetcher: one record with a broken name makes every poll of its
+partition raise for ever. Any writer of an inbox can send one. So a batch that cannot be decoded as it should
+is decoded by hand, with `surrogateescape`: the bytes survive, and admission refuses the record for its name.
 """
 
 import struct
@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import aiokafka.consumer.fetcher as fetcher
+from aiokafka.errors import CorruptRecordException
 from aiokafka.record.default_records import _DefaultRecordBatchPy, _DefaultRecordPy
 from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.record.util import decode_varint
@@ -30,15 +31,21 @@ class _TolerantBatch:
             return iter(list(self._batch))
         except UnicodeDecodeError:
             return _by_hand(self._buffer)
+        except CorruptRecordException as error:  # so says aiokafka without its compiled extension
+            if not isinstance(error.__cause__, UnicodeDecodeError):
+                raise
+            return _by_hand(self._buffer)
 
 
 def _by_hand(buffer: bytes) -> Iterator[_DefaultRecordPy]:
-    """The records of a batch of magic 2, header names decoded with `surrogateescape` (KIP-98's record format)."""
+    """The records of a batch of magic 2, header names decoded with `surrogateescape` (KIP-98's record
+    format)."""
     batch = _DefaultRecordBatchPy(buffer)
     batch._maybe_uncompress()
     body, at = batch._buffer, batch._pos
     for _ in range(batch._num_records):
-        _, at = decode_varint(body, at)  # length
+        length, at = decode_varint(body, at)
+        end = at + length
         at += 1  # attributes
         time_delta, at = decode_varint(body, at)
         offset_delta, at = decode_varint(body, at)
@@ -50,6 +57,8 @@ def _by_hand(buffer: bytes) -> Iterator[_DefaultRecordPy]:
             name, at = _bytes(body, at)
             content, at = _bytes(body, at)
             headers.append(((name or b"").decode("utf-8", "surrogateescape"), content))
+        if at != end:
+            raise CorruptRecordException(f"a record of {length} bytes ends {at - end} bytes beside its end")
         log_time = batch.timestamp_type == batch.LOG_APPEND_TIME
         timestamp = batch.max_timestamp if log_time else batch.first_timestamp + time_delta
         yield _DefaultRecordPy(

@@ -1,11 +1,11 @@
-"""The tables that every service has in its own schema (DESIGN "Lanes"), as statements for its first migration."""
+"""The tables that every service has in its own schema (DESIGN "Lanes"), made by its first migration."""
 
 LANE_TABLES = (
     """create table lane (
         partition    int primary key,
         epoch        bigint not null default 0,          -- the fence: who owns the lane counts up
         owner        text,
-        next_offsets jsonb not null default '{}',        -- topic -> next offset to handle; these rule, not Kafka's
+        next_offsets jsonb not null default '{}',        -- topic -> next offset to handle; Kafka's do not rule
         step         bigint not null default 0,          -- transactions of this lane
         published    bigint not null default 0,          -- the step up to which the outbox is known to be out
         log_time     timestamptz not null default '-infinity',
@@ -39,7 +39,7 @@ LANE_TABLES = (
         key       text primary key,
         partition int not null,
         open      boolean not null,                      -- a closed one leaves the hot set
-        positions jsonb not null,                        -- topic -> last position given
+        positions jsonb not null,                        -- topic -> last position given, or read
         doc       jsonb not null
     )""",
     "create index subject_open on subject (partition) where open",

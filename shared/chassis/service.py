@@ -138,8 +138,8 @@ class LaneService(Generic[S]):
 
 
 def run(build: Callable[[Settings], Any], name: str) -> None:
-    """Runs a service until it is told to stop; exits 1 when it met a bug, having said so and skipped nothing."""
-    settings = Settings()
+    """Runs a service until it is told to stop; exits 1 on a bug, having said so and skipped nothing."""
+    settings = Settings()  # type: ignore[call-arg]  # from the environment
     telemetry.configure(name, settings.replica, settings.log_level)
     sys.exit(uvloop.run(_run(build(settings))))
 

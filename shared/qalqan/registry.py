@@ -138,8 +138,6 @@ class Registry:
             raise NotRegistered(
                 f"{kind.name} {event.id}: serial {registration.serial} does not continue the chain at {self.serial}"
             )
-        self.serial = registration.serial
-        self.previous = jsontext.digest(event.data)
         if isinstance(registration, KeyRegistered):
             self._keys[registration.key_id] = registered_key(registration, event, self.network)
         else:
@@ -153,6 +151,8 @@ class Registry:
                 self.next_offset,
             )
             self._members.setdefault(registration.state, []).append(member)
+        self.serial = registration.serial
+        self.previous = jsontext.digest(event.data)
 
     def _check_signature(self, event: Event, registration: MemberRegistered | KeyRegistered) -> None:
         try:
@@ -182,6 +182,8 @@ def registered_key(registration: KeyRegistered, event: Event, network: str) -> R
     source = Source.parse(registration.source)
     if source is None or source.network != network:
         raise NotRegistered(f"{registration.source!r} is no source of network {network}")
+    if source.kind == "root":
+        raise NotRegistered("a root key stands in root.json and nowhere else")
     try:
         public_key = PublicKey.from_pem(registration.public_key, registration.algorithm)
     except ValueError as error:

@@ -40,6 +40,9 @@ class Topic:
             "retention.bytes": "-1",
             "message.timestamp.type": "LogAppendTime",
             "max.message.bytes": str(self.max_message_bytes),
+            # Whatever codec a writer uses, the broker stores plain batches: a reader without the codec's library would
+            # be stuck at the first one for ever, and with it everything behind.
+            "compression.type": "uncompressed",
         }
 
 

@@ -1,1 +1,1 @@
-"""Benchmarks: each figure beside its baseline, both measured in one run (CONTRACT "The runner", `make bench`)."""
+"""Benchmarks: each figure beside its baseline, both measured in one run (CONTRACT "The runner")."""

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 from rich.console import Console
@@ -24,6 +24,7 @@ from qalqan.registry import Root
 from qalqan.runinfo import RunInfo
 from qalqan.signing import Ed25519Key, sign
 from qalqan.sources import state_source
+from qalqan.topics import KEYED_PARTITIONS
 from tests.conftest import pledge_data, request_data
 
 ROOT = Path(__file__).parents[2]
@@ -33,9 +34,9 @@ FETCH_BYTES = 8 * 1024 * 1024
 GAPS_S = (0.2, 1.0)
 """Messages of each side come at random gaps: a tight loop would hide idle polls."""
 
-progress = Console(stderr=True)
+progress = Console(stderr=True, width=None if sys.stderr.isatty() else 140)
 
-Record = ConsumerRecord[bytes, bytes]
+Record: TypeAlias = "ConsumerRecord[bytes, bytes]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,14 +92,18 @@ async def standing(
 ) -> AsyncIterator[Ground]:
     """The system, started for the length of the block. `marks`: services write there what they did when."""
     progress.print("Starting Kafka, PostgreSQL and five services ...")
-    stack = Stack(home) if marks is None else Stack(home, command=_traced, extra={"QALQAN_BENCH_MARKS": str(marks)})
+    stack = (
+        Stack(home)
+        if marks is None
+        else Stack(home, command=_traced, extra={"QALQAN_BENCH_MARKS": str(marks)})
+    )
     await asyncio.to_thread(stack.start)
     try:
         run = RunInfo.load(home / "run.json")
         network = Root.load(run.root).network
         keys = {
             path.stem: (state_source(network, path.stem), Ed25519Key.from_pem(path.read_bytes()))
-            for path in Path(run.keys).glob("*.pem")
+            for path in sorted(Path(run.keys).glob("*.pem"))  # noqa: ASYNC240 - before anything is measured
         }
         async with producing(run.kafka) as producer:
             yield Ground(stack, run, producer, samples, seed, marks=marks, keys=keys)
@@ -129,7 +134,7 @@ async def producing(kafka: str) -> AsyncIterator[AIOKafkaProducer]:
 
 
 class Reader:
-    """A bare consumer over whole topics from now on; says when a record of a topic and key (and type) was read."""
+    """A bare consumer over whole topics from now on; says when an awaited record was read."""
 
     def __init__(self, kafka: str, topics: Sequence[str]) -> None:
         self._consumer = AIOKafkaConsumer(
@@ -145,9 +150,7 @@ class Reader:
     async def __aenter__(self) -> "Reader":
         await self._consumer.start()
         partitions = [
-            TopicPartition(topic, number)
-            for topic in self._topics
-            for number in await _partitions(self._consumer, topic)
+            TopicPartition(topic, number) for topic in self._topics for number in range(KEYED_PARTITIONS)
         ]
         self._consumer.assign(partitions)
         await self._consumer.seek_to_end(*partitions)
@@ -162,7 +165,7 @@ class Reader:
         await self._consumer.stop()
 
     def expect(self, topic: str, key: bytes, kind: str | None = None) -> asyncio.Future[tuple[float, Record]]:
-        """The time (`time.perf_counter`) and the record, once one of this topic, key and event type was read."""
+        """The time (`time.perf_counter`) and the record, once one of this topic, key and type was read."""
         wanted = asyncio.get_running_loop().create_future()
         self._awaited[topic, key, kind.encode() if kind else None] = wanted
         return wanted
@@ -175,13 +178,6 @@ class Reader:
                 wanted = self._awaited.pop((record.topic, record.key or b"", name), None)
                 if wanted is not None and not wanted.done():
                     wanted.set_result((now, record))
-
-
-async def _partitions(consumer: AIOKafkaConsumer, topic: str) -> set[int]:
-    while not (found := consumer.partitions_for_topic(topic)):
-        await consumer.topics()
-        await asyncio.sleep(0.05)
-    return set(found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,7 +222,7 @@ async def opened(ground: Ground, request_ids: Sequence[str]) -> list[Open]:
 
 
 async def one_vote_short(ground: Ground, ballots: Sequence[Open]) -> list[Signed]:
-    """Pledges, accepts and casts all votes but UZ's on each; returns those last votes, signed and not sent."""
+    """Pledges, accepts and casts all votes but UZ's on each; gives those last votes, signed, not sent."""
     async with Reader(ground.run.kafka, ["pledges", "votes"]) as reader:
         done = []
         for ballot in ballots:

@@ -22,12 +22,12 @@ def mark(what: str, key: str) -> None:
         _marks.append((time.time_ns(), what, key))
 
 
-def read(folder: Path) -> dict[str, dict[str, float]]:
-    """All marks of a run: by key, then by what, in ms of the wall clock; the first of a name counts."""
-    found: dict[str, dict[str, float]] = {}
+def read(folder: Path) -> dict[str, dict[str, list[float]]]:
+    """All marks of a run: by key, then by what, in ms of the wall clock, in order."""
+    found: dict[str, dict[str, list[float]]] = {}
     for path in sorted(folder.glob("*.json")):
         for at_ns, what, key in json.loads(path.read_bytes()):
-            found.setdefault(key, {}).setdefault(what, at_ns / 1e6)
+            found.setdefault(key, {}).setdefault(what, []).append(at_ns / 1e6)
     return found
 
 

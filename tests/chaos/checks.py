@@ -102,7 +102,7 @@ def settled_once(once: Iterable[Message], acknowledged: Iterable[Submission]) ->
     rejected: Counter[tuple[str, int, int]] = Counter()
     for message in once:
         if message.topic == topics.REJECTIONS.name:
-            rejected[_rejected_place(message)] += 1
+            rejected[rejected_place(message)] += 1
         else:
             forwarded[_identity(message)] += 1
     for submission in acknowledged:
@@ -118,7 +118,7 @@ def unsettled(messages: Iterable[Message], acknowledged: Iterable[Submission]) -
     """The submissions that are nowhere yet."""
     found: set[Identity | tuple[str, int, int]] = set()
     for message in messages:
-        found.add(_rejected_place(message) if message.topic == topics.REJECTIONS.name else _identity(message))
+        found.add(rejected_place(message) if message.topic == topics.REJECTIONS.name else _identity(message))
     return [
         submission
         for submission in acknowledged
@@ -168,7 +168,8 @@ def _identity(message: Message) -> Identity:
     return message.event.source, message.event.id
 
 
-def _rejected_place(message: Message) -> tuple[str, int, int]:
+def rejected_place(message: Message) -> tuple[str, int, int]:
+    """The record that a SubmissionRejected is about."""
     data = message.data
     return data["source_topic"], data["partition"], data["offset"]
 

@@ -23,18 +23,28 @@ _PATIENCE_S = 40.0
 
 
 class Replica:
-    """One process of a service: the runner's (`consensus-1`), or one started by a test (`consensus-2`)."""
+    """One replica of a service: the runner's (`consensus-1`), or one started by a test (`consensus-2`).
 
-    def __init__(self, service: str, log: Path, pid: Callable[[], int | None]) -> None:
+    `pid`: of its process, None while there is none. `exit_code`: of its last process, None while that runs.
+    """
+
+    def __init__(
+        self,
+        service: str,
+        log: Path,
+        pid: Callable[[], int | None],
+        exit_code: Callable[[], int | None],
+    ) -> None:
         self.service = service
         self.log = log
-        self._pid = pid
+        self.pid = pid
+        self.exit_code = exit_code
 
     def signal(self, number: signal.Signals) -> None:
-        """Sends a signal to the process that runs now."""
-        pid = self._pid()
-        assert pid is not None, f"no process of {self.service} runs"
-        os.kill(pid, number)
+        """Sends a signal to the process that runs now, if one does."""
+        pid = self.pid()
+        if pid is not None:
+            os.kill(pid, number)
 
     def lanes(self) -> frozenset[int]:
         """The lanes it was last given."""
@@ -49,7 +59,10 @@ class Replica:
 
 def first(system: Stack, service: str) -> Replica:
     """The replica that the runner keeps."""
-    return Replica(service, system.home / "logs" / f"{service}.log", lambda: system.processes[service].pid)
+    process = system.processes[service]
+    return Replica(
+        service, system.home / "logs" / f"{service}.log", lambda: process.pid, lambda: process.exit_code
+    )
 
 
 @contextlib.asynccontextmanager
@@ -72,7 +85,8 @@ async def second(system: Stack, service: str, module: str | None = None) -> Asyn
     command = [sys.executable, "-m", module or f"services.{service}.main"]
     with log.open("ab") as out:
         process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
-    one, other = first(system, service), Replica(service, log, lambda: process.pid)
+    other = Replica(service, log, lambda: process.pid if process.poll() is None else None, process.poll)
+    one = first(system, service)
     try:
         await until(lambda: shared(one, other), f"{service}: two replicas do not share the lanes")
         yield other

@@ -4,6 +4,7 @@ import asyncio
 import random
 import signal
 from contextlib import AsyncExitStack
+from functools import partial
 
 from deploy.local.stack import Stack
 from tests.chaos.line import Line, new_id, repeated, seed_of_run
@@ -28,24 +29,28 @@ async def test_a_frozen_owner_changes_nothing_when_it_wakes(system: Stack, state
     """Frozen past its session: the second replica takes over all lanes and goes on; then both share them again."""
     chance = random.Random(seed_of_run())
     line = Line(states, chance)
-    async with line.watching(), AsyncExitStack() as stack:
-        replicas = await pairs(system, stack)
-        under_way = asyncio.create_task(line.run_all([new_id(lane) for lane in ALL_LANES], _PATIENCE_S))
-        await asyncio.sleep(chance.uniform(0.2, 0.8))
-        for frozen, _ in replicas:
-            frozen.signal(signal.SIGSTOP)
-        # All these are authorised while the owner of half the lanes is frozen.
+
+    async def run_on_all_lanes() -> None:
         await line.run_all([new_id(lane) for lane in ALL_LANES], _PATIENCE_S)
-        await under_way
-        assert all(other.lanes() == ALL_LANES for _, other in replicas)
-        for frozen, _ in replicas:
-            frozen.signal(signal.SIGCONT)
-        for frozen, other in replicas:
-            await until(lambda f=frozen, o=other: shared(f, o), f"{other.service}: the lanes are not shared again")
-        await line.run_all([new_id(lane) for lane in ALL_LANES], _PATIENCE_S)
-        await line.check()
-    await line.run_all([new_id(lane) for lane in ALL_LANES], _PATIENCE_S)
-    messages = await line.check()
+
+    async with line.watching():
+        async with AsyncExitStack() as stack:
+            replicas = await pairs(system, stack)
+            under_way = asyncio.create_task(run_on_all_lanes())
+            await asyncio.sleep(chance.uniform(0.2, 0.8))
+            for frozen, _ in replicas:
+                frozen.signal(signal.SIGSTOP)
+            # All these are authorised while the owner of half the lanes is frozen.
+            await run_on_all_lanes()
+            await under_way
+            assert all(other.lanes() == ALL_LANES for _, other in replicas)
+            for frozen, _ in replicas:
+                frozen.signal(signal.SIGCONT)
+            for frozen, other in replicas:
+                await until(partial(shared, frozen, other), f"{other.service}: the lanes are not shared again")
+            await run_on_all_lanes()
+        await run_on_all_lanes()
+        messages = await line.check()
     print(f"{len(line.acknowledged)} submissions, {repeated(messages)} deliveries repeated")
 
 

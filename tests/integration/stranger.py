@@ -1,16 +1,18 @@
-"""A stranger at the inboxes: raw bytes in by a bare producer, and out, with every signature checked, what came of them."""
+"""A stranger at the inboxes: raw bytes in, and out, with every signature checked, what came of them."""
 
 import asyncio
 import contextlib
+import gzip
 import itertools
 import os
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
 from aiokafka.record.util import calc_crc32c
 
 from deploy.local.keys import Identity
@@ -37,16 +39,12 @@ OWNERS = {
 }
 """Who judges what is sent to an inbox (CONTRACT "Submissions")."""
 
-_NAME_TO_BREAK = "x-name-to-break"
-_CRC_AT, _CHECKED_FROM = 17, 21  # of a record batch of magic 2 (KIP-98)
-
 _numbers = itertools.count(1)
 
 
 @dataclass(frozen=True, slots=True)
 class Raw:
-    """A record as it goes to the broker. `partition` None: by the key. `broken_name`: a last header whose name is
-    these bytes."""
+    """A record as it goes to the broker. `partition` None: by the key. `broken_name`: of one more header."""
 
     topic: Topic
     key: bytes | None
@@ -54,6 +52,12 @@ class Raw:
     headers: list[tuple[str, bytes | None]]
     partition: int | None = None
     broken_name: bytes | None = None
+
+    def to_partition(self) -> int:
+        """Where it goes."""
+        if self.partition is not None:
+            return self.partition
+        return partition_of((self.key or b"").decode("utf-8", "replace"), self.topic.partitions)
 
     def header(self, name: str, content: bytes | None) -> Self:
         """The same with one more header."""
@@ -87,6 +91,52 @@ def raw(event: Event, topic: Topic) -> Raw:
     return Raw(topic, key, value, [*headers])
 
 
+class _Broken(str):
+    """A header's name that is encoded as bytes which are no UTF-8."""
+
+    name: bytes
+
+    def encode(self, *_: object) -> bytes:
+        """The bytes."""
+        return self.name
+
+
+def built(records: Sequence[Raw], codec: str | None = None) -> bytes:
+    """A record batch of magic 2 (KIP-98)."""
+    builder = _DefaultRecordBatchBuilderPy(2, 0, False, -1, -1, 0, 8 * 1024 * 1024)
+    for offset, record in enumerate(records):
+        headers = [*record.headers]
+        if record.broken_name is not None:
+            name = _Broken()
+            name.name = record.broken_name
+            headers.append((name, b""))
+        builder.append(offset, None, record.key, record.value, headers)
+    batch = bytes(builder.build())
+    return batch if codec is None else _compressed(batch, codec)
+
+
+def _compressed(batch: bytes, codec: str) -> bytes:
+    """The same batch under a codec, its records stored rather than squeezed: every decoder takes that."""
+    records = batch[61:]
+    size = len(records)
+    if codec == "gzip":
+        number, packed = 1, gzip.compress(records)
+    elif codec == "snappy":
+        assert 2**14 > size > 2**7
+        length = bytes([size & 127 | 128, size >> 7])
+        number, packed = 2, length + bytes([61 << 2]) + (size - 1).to_bytes(2, "little") + records
+    elif codec == "lz4":
+        header = bytes.fromhex("04224d18604082")
+        number, packed = 3, header + (size | 1 << 31).to_bytes(4, "little") + records + bytes(4)
+    else:
+        header = bytes.fromhex("28b52ffda0") + size.to_bytes(4, "little")
+        number, packed = 4, header + (size << 3 | 1).to_bytes(3, "little") + records
+    checked = number.to_bytes(2, "big") + batch[23:61] + packed
+    checksum = int(calc_crc32c(checked)).to_bytes(4, "big")
+    length_field = (61 - 12 + len(packed)).to_bytes(4, "big")
+    return batch[:8] + length_field + batch[12:17] + checksum + checked
+
+
 class Watch:
     """Everything that is published from now on, as a client reads it who believes nobody."""
 
@@ -111,8 +161,7 @@ class Watch:
             self._moved.set()
 
     async def first(self, wanted: Callable[[Message], bool]) -> Message:
-        """The first message that is wanted. TimeoutError after a while; Doubtful when something published is not to
-        be believed."""
+        """The first message that is wanted. TimeoutError after a while; Doubtful: not to be believed."""
         assert self._task is not None
         async with asyncio.timeout(PATIENCE_S):
             seen = 0
@@ -153,7 +202,7 @@ class Stranger:
             stack.push_async_callback(producer.stop)
             yield cls(system, producer, client, watch)
 
-    # --- who says what -----------------------------------------------------------------------------------------------
+    # --- who says what ---
 
     @property
     def network(self) -> str:
@@ -175,7 +224,8 @@ class Stranger:
     def event(self, name: str, data: Mapping[str, Any] | bytes, by: str = "TR", **attributes: Any) -> Event:
         """An event without signature; `by`: a state. Attributes replace what they would be by the data."""
         exact = data if isinstance(data, bytes) else canonical(dict(data))
-        subject = attributes.get("subject") or ("" if isinstance(data, bytes) else str(data.get("request_id", "")))
+        of_data = "" if isinstance(data, bytes) else str(data.get("request_id", ""))
+        subject = attributes.get("subject", of_data)
         made = Event(
             id=f"{name}-{os.getpid()}-{next(_numbers)}",
             source=state_source(self.network, by),
@@ -199,31 +249,24 @@ class Stranger:
         """The same, signed with the state's own key or another."""
         return sign(self.event(name, data, by, **attributes), key or self.state_key(by))
 
-    # --- in and out --------------------------------------------------------------------------------------------------
+    # --- in and out ---
 
     async def put(self, record: Raw) -> Place:
         """Writes a record and returns once the broker has it."""
-        partition = record.partition
-        if partition is None:
-            partition = partition_of((record.key or b"").decode("utf-8", "replace"), record.topic.partitions)
-        if record.broken_name is not None:
-            done = await self._put_broken(record, record.broken_name, partition)
-        else:
-            done = await self._producer.send_and_wait(
-                record.topic.name, record.value, key=record.key, partition=partition, headers=record.headers
-            )
-        return Place(done.topic, done.partition, done.offset)
+        (place,) = await self.put_batch([record])
+        return place
 
-    async def _put_broken(self, record: Raw, name: bytes, partition: int) -> Any:
-        """aiokafka encodes names itself: the name is broken in the batch it has built, and the checksum made anew."""
+    async def put_batch(self, records: Sequence[Raw], codec: str | None = None) -> list[Place]:
+        """Writes records of one partition as one batch, compressed if so wished.
+
+        The batch is made by hand: aiokafka's own producer would refuse much of what another's can send.
+        """
+        topic, partition = records[0].topic, records[0].to_partition()
         batch = self._producer.create_batch()
-        placeholder = _NAME_TO_BREAK[: len(name)]
-        headers = [*record.headers, (placeholder, b"")]
-        assert batch.append(key=record.key, value=record.value, timestamp=None, headers=headers)
-        built = bytes(batch._build()).replace(placeholder.encode(), name)
-        checksum = calc_crc32c(built[_CHECKED_FROM:]).to_bytes(4, "big")
-        batch._buffer = bytearray(built[:_CRC_AT] + checksum + built[_CHECKED_FROM:])
-        return await (await self._producer.send_batch(batch, record.topic.name, partition=partition))
+        batch.close()
+        batch._buffer, batch._relative_offset = built(records, codec), len(records)
+        done = await (await self._producer.send_batch(batch, topic.name, partition=partition))
+        return [Place(topic.name, partition, done.offset + n) for n in range(len(records))]
 
     async def rejection(self, place: Place) -> Message:
         """The SubmissionRejected about a record."""
@@ -268,7 +311,7 @@ class Stranger:
         finally:
             await consumer.stop()
 
-    # --- what is good ------------------------------------------------------------------------------------------------
+    # --- what is good ---
 
     def new_request(self, partition: int | None = None, **fields: Any) -> dict[str, Any]:
         """The data of a RequestRaised by TR under an id of its own, in a partition if that matters."""
@@ -291,7 +334,7 @@ class Stranger:
 
     async def stated(self, name: str, request_id: str) -> Message:
         """The first event of a type on a request."""
-        return await self.watch.first(lambda message: message.name == name and message.event.subject == request_id)
+        return await self.watch.first(lambda it: (it.name, it.event.subject) == (name, request_id))
 
     async def vote_data(self, request_id: str, state: str = "KZ", **fields: Any) -> dict[str, Any]:
         """An approval of the request's ballot, but for `fields`."""

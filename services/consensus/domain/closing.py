@@ -1,4 +1,4 @@
-"""How a ballot closes: the tally, the certificate, the event that says so (CONTRACT "Exactly one of these")."""
+"""How a ballot closes: the tally, the certificate, the event (CONTRACT "What services state")."""
 
 from datetime import datetime
 from typing import Any
@@ -52,8 +52,8 @@ def close(
 ) -> Fact:
     """The closing event with its certificate.
 
-    `last_offset`: the last record of the inbox that was handled before. `cause`: the event that ended the ballot from
-    outside, and its key's id.
+    `last_offset`: the last record of the inbox that was handled before. `cause`: the event that ended the
+    ballot from outside, and its key's id.
     """
     taken = positions(state, ballot)
     roll = ballot.record.roll
@@ -121,9 +121,8 @@ def _keys(
     if cause is not None:
         used.add(cause[1])
     authority = secretariat_source(court.registry.network)
-    return [
-        to_structured(key.event) for key in court.registry.keys() if key.key_id in used or key.source == authority
-    ]
+    registered = court.registry.keys()
+    return [to_structured(key.event) for key in registered if key.key_id in used or key.source == authority]
 
 
 def _members(ballot: Ballot, registry: Registry) -> list[dict[str, Any]]:

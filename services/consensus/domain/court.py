@@ -1,4 +1,4 @@
-"""What a decision looks at beside its request: the network, the members, the lane, the chain of certificates."""
+"""What a decision looks at beside its request: the network, the members, the lane, the chain."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,11 +6,15 @@ from datetime import datetime
 from typing import Any
 
 from qalqan.registry import Registry
+from qalqan.topics import DECISIONS
 
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """The head of a partition's chain of certificates: serials have no gap, `previous` is the last one's digest."""
+    """The head of a partition's chain of certificates.
+
+    Serials have no gap, `previous` is the last one's digest.
+    """
 
     name: str
     serial: int = 0
@@ -19,15 +23,16 @@ class Chain:
     @classmethod
     def of(cls, partition: int, doc: Mapping[str, Any]) -> "Chain":
         """The head as the lane keeps it."""
-        return cls(f"decisions-{partition}", doc.get("serial", 0), doc.get("previous"))
+        return cls(f"{DECISIONS.name}-{partition}", doc.get("serial", 0), doc.get("previous"))
 
 
 @dataclass(frozen=True, slots=True)
 class Court:
     """Where a ballot is held.
 
-    `now`: log time (for a new ballot: the wall clock, read by the shell). `next_offset`: of the inbox partition, the
-    offset being handled or the next one. `governance_offset`: of `governance`, the next to be read.
+    `now`: log time (for a new ballot: the wall clock, read by the shell). `next_offset`: of the inbox
+    partition, the offset being handled or the next one. `governance_offset`: of `governance`, the next to be
+    read.
     """
 
     partition: int

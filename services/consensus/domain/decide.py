@@ -23,7 +23,10 @@ from services.consensus.domain.state import State, deadline_of
 
 
 def decide(state: State | None, incoming: Incoming, court: Court, rules: Rules) -> list[Fact]:
-    """The facts that a record brings. For a record of `requests`, `state` has it in already. Refused: why not."""
+    """The facts that a record brings. For a record of `requests`, `state` has it in already.
+
+    Refused: why not.
+    """
     data = incoming.data
     if isinstance(data, VoteCast):
         return _vote(state, incoming, data, court, rules)

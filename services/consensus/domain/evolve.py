@@ -67,7 +67,8 @@ def _raised(fact: Fact, data: RequestRaised) -> State:
 
 def _with_vote(state: State, fact: Fact, data: VoteCast) -> State:
     event = _signed(fact)
-    assert state.ballot is not None and fact.recorded_at is not None
+    assert state.ballot is not None
+    assert fact.recorded_at is not None
     vote = Vote(
         state=data.state,
         sequence=data.sequence,
@@ -88,7 +89,7 @@ def _with_ballot(state: State, update: dict[str, object], decided: bool) -> Stat
 
 
 def signed_form(event: Event) -> StructuredEvent:
-    """An event as signed: without the extensions, which no signature covers and which differ from topic to topic."""
+    """An event as signed: without extensions, which no signature covers and which differ between topics."""
     return to_structured(replace(event, extensions={}))
 
 

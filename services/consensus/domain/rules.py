@@ -1,4 +1,7 @@
-"""The rule of a ballot: what its positions come to. Rules are data; a kind is a function here (CONTRACT "Rule")."""
+"""The rule of a ballot: what its positions come to.
+
+Rules are data; a kind is a function here (CONTRACT "Rule").
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,15 +14,20 @@ Result = Literal["reached", "blocked", "lapsed"]
 
 
 class Kind(Protocol):
-    """A kind of rule: from the roll and the positions taken to an outcome, or None while the ballot stays open."""
+    """A kind of rule: from the roll and the positions taken to an outcome; None: the ballot stays open."""
 
-    def __call__(self, roll: list[str], positions: Mapping[str, Position], at_deadline: bool) -> Result | None: ...
+    def __call__(
+        self, roll: list[str], positions: Mapping[str, Position], at_deadline: bool
+    ) -> Result | None: ...
 
 
 def consensus(roll: list[str], positions: Mapping[str, Position], at_deadline: bool) -> Result | None:
-    """All take part, none objects. It closes when every state has a position, or at the deadline; until then an
-    objection stands and may be corrected. Consensus is the absence of objection (UN Juridical Yearbook 2005 p. 457);
-    nobody's silence is taken for it, so a roll without states is never in consensus."""
+    """All take part, none objects.
+
+    It closes when every state has a position, or at the deadline; until then an objection stands and may be
+    corrected. Consensus is the absence of objection (UN Juridical Yearbook 2005 p. 457); nobody's silence is
+    taken for it, so a roll without states is never in consensus.
+    """
     everyone = bool(roll) and all(state in positions for state in roll)
     if not everyone and not at_deadline:
         return None

@@ -3,6 +3,8 @@
 from datetime import datetime
 from typing import Literal
 
+from pydantic import Field
+
 from qalqan.events import BallotRecord, Mode, Position, StructuredEvent
 from qalqan.fields import Instant, Model
 
@@ -10,7 +12,10 @@ Outcome = Literal["reached", "blocked", "lapsed", "withdrawn"]
 
 
 class Vote(Model):
-    """A state's vote that counts, as signed. `digest`: of its data, to tell a repetition from an equivocation."""
+    """A state's vote that counts, as signed.
+
+    `digest`: of its data, to tell a repetition from an equivocation.
+    """
 
     state: str
     sequence: int
@@ -29,7 +34,7 @@ class Ballot(Model):
     record: BallotRecord
     inbox_from: int
     outcome: Outcome | None = None
-    votes: dict[str, Vote] = {}
+    votes: dict[str, Vote] = Field(default_factory=dict)
 
 
 class RequestContent(Model):

@@ -8,7 +8,7 @@ down_revision = None
 STATEMENTS = (
     """create table stream (
         one      boolean primary key default true check (one),
-        last_seq bigint not null default 0               -- whoever writes takes this row: numbers commit in order
+        last_seq bigint not null default 0    -- whoever writes takes this row: numbers commit in order
     )""",
     "insert into stream default values",
     """create table event (

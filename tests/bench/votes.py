@@ -1,0 +1,147 @@
+"""Votes a second: through the durable consensus service, and through a consumer that only checks them."""
+
+import asyncio
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from qalqan import jsontext
+from qalqan.envelope import from_kafka
+from qalqan.events import VoteCast
+from qalqan.signing import PublicKey, read_material, verify
+from qalqan.topics import INBOX_VOTES, KEYED_PARTITIONS, VOTES, partition_of
+from tests.bench.figures import Figure, Side
+from tests.bench.ground import FETCH_BYTES, Ground, Record, Signed, new_request_ids, opened, progress
+
+_REQUESTS = 600
+_VOTERS = ("AZ", "KG", "KZ")
+"""All but the last one needed: ballots stay open, so that it is votes that are counted."""
+_SEQUENCES = 2
+_ROUNDS = 3
+_CHUNK = 200
+_PATIENCE_S = 120.0
+
+
+async def votes_per_second(ground: Ground) -> list[Figure]:
+    """Both sides over the same records of the same topic, one after the other, in several rounds."""
+    ours, bare = [], []
+    for number in range(_ROUNDS):
+        progress.print(f"Signing votes on {_REQUESTS} new requests, round {number + 1} of {_ROUNDS} ...")
+        ballots = await opened(ground, new_request_ids(_REQUESTS))
+        votes = [
+            ground.signed(state, "VoteCast", ballot.vote(state, sequence + 1))
+            for sequence in range(_SEQUENCES)
+            for ballot in ballots
+            for state in _VOTERS
+        ]
+        start = await _ends(ground, INBOX_VOTES.name)
+        ours.append(await _through_the_service(ground, votes))
+        bare.append(await _through_bare_threads(ground, start, len(votes)))
+    count = _REQUESTS * _SEQUENCES * len(_VOTERS)
+    return [
+        Figure(
+            "votes_per_second",
+            "1/s",
+            Side(
+                ours,
+                f"{count} votes at once: first append to inbox.votes -> last append to votes, all durable",
+            ),
+            Side(
+                bare, "bare aiokafka consumer, envelope and data parsed, PyNaCl on two threads, nothing kept"
+            ),
+            goal="(later)",
+        )
+    ]
+
+
+async def _through_the_service(ground: Ground, votes: list[Signed]) -> float:
+    before = await _ends(ground, VOTES.name)
+    waiting = [
+        await ground.producer.send(
+            vote.topic,
+            vote.value,
+            key=vote.key,
+            headers=vote.headers,
+            partition=partition_of(vote.key.decode()),
+        )
+        for vote in votes
+    ]
+    sent = await asyncio.gather(*waiting)
+    async with asyncio.timeout(_PATIENCE_S):
+        # Asking for the ends costs the machine less than reading all of it would.
+        while sum((await _ends(ground, VOTES.name)).values()) < sum(before.values()) + len(votes):  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    last_ms = await _newest_append(ground, before)
+    first_ms: int = min(put.timestamp for put in sent)
+    return len(votes) / (last_ms - first_ms) * 1000
+
+
+async def _newest_append(ground: Ground, since: dict[TopicPartition, int]) -> int:
+    consumer = _consumer(ground)
+    await consumer.start()
+    try:
+        ends = await consumer.end_offsets(list(since))
+        newest = 0
+        for tp, end in ends.items():
+            if end > since[tp]:
+                consumer.assign([tp])
+                consumer.seek(tp, end - 1)
+                newest = max(newest, (await consumer.getone()).timestamp)
+        return newest
+    finally:
+        await consumer.stop()
+
+
+async def _through_bare_threads(ground: Ground, start: dict[TopicPartition, int], count: int) -> float:
+    keys = {key.key_id: PublicKey.from_pem(key.public_pem, key.algorithm) for _, key in ground.keys.values()}
+    consumer = _consumer(ground)
+    await consumer.start()
+    loop = asyncio.get_running_loop()
+    try:
+        consumer.assign(list(start))
+        for tp, offset in start.items():
+            consumer.seek(tp, offset)
+        seen, checks = 0, []
+        with ThreadPoolExecutor(2) as threads:
+            began = time.perf_counter()
+            while seen < count:
+                for records in (await consumer.getmany(timeout_ms=1000)).values():
+                    seen += len(records)
+                    for at in range(0, len(records), _CHUNK):
+                        chunk = records[at : at + _CHUNK]
+                        checks.append(loop.run_in_executor(threads, _check, chunk, keys))
+            await asyncio.gather(*checks)
+            return seen / (time.perf_counter() - began)
+    finally:
+        await consumer.stop()
+
+
+def _check(records: list[Record], keys: dict[str, PublicKey]) -> None:
+    for record in records:
+        event = from_kafka(record.key, record.headers, record.value)
+        material = read_material(event)
+        verify(event, material, keys[material.key_id])
+        VoteCast.model_validate(jsontext.parse(event.data))
+
+
+def _consumer(ground: Ground) -> Any:
+    return AIOKafkaConsumer(
+        bootstrap_servers=ground.run.kafka,
+        group_id=None,
+        enable_auto_commit=False,
+        max_partition_fetch_bytes=FETCH_BYTES,
+    )
+
+
+async def _ends(ground: Ground, topic: str) -> dict[TopicPartition, int]:
+    consumer = _consumer(ground)
+    await consumer.start()
+    try:
+        ends: dict[TopicPartition, int] = await consumer.end_offsets(
+            [TopicPartition(topic, number) for number in range(KEYED_PARTITIONS)]
+        )
+        return ends
+    finally:
+        await consumer.stop()
