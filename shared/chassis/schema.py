@@ -5,7 +5,7 @@ LANE_TABLES = (
         partition    int primary key,
         epoch        bigint not null default 0,          -- the fence: who owns the lane counts up
         owner        text,
-        next_offsets jsonb not null default '{}',        -- topic -> next offset to handle; Kafka's do not rule
+        next_offsets jsonb not null default '{}',        -- topic -> next offset to handle; these rule
         step         bigint not null default 0,          -- transactions of this lane
         published    bigint not null default 0,          -- the step up to which the outbox is known to be out
         log_time     timestamptz not null default '-infinity',

@@ -751,7 +751,7 @@ def test_every_reason_is_tested() -> None:
 
 @pytest.mark.parametrize("one", CASES, ids=str)
 async def test_a_bad_record_is_refused_and_blocks_nothing(stranger: Stranger, one: Case) -> None:
-    """The inbox's owner answers with the reason and the whole original, and what is behind it goes through."""
+    """The inbox's owner gives the reason and the whole original, and what is behind it goes through."""
     sent = await one.make(stranger)
     place = await stranger.put(sent)
     rejection = await stranger.rejection(place)
