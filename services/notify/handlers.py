@@ -35,10 +35,19 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]
         """Goes on where the store ends."""
         consumer = self._bus.consumer
         assert consumer is not None
-        offsets = await store.next_offsets(self._pool)
+        try:
+            offsets = await store.next_offsets(self._pool)
+        except Exception as error:
+            self._fail(error)  # aiokafka would log it and read on from anywhere
+            raise
         for tp in assigned:
             consumer.seek(tp, offsets.get((tp.topic, tp.partition), 0))
         self.ready.set()
+
+    def must_not_end(self, task: asyncio.Task[None]) -> None:
+        """For a task that goes on for ever: should it end by itself, the service stops."""
+        if not task.cancelled():
+            self._fail(task.exception() or RuntimeError(f"{task.get_name()} ended by itself"))
 
     async def take(self, records: Sequence[Record]) -> None:
         """Writes a poll's records; returns when they are written, so that nothing is passed over."""
@@ -55,8 +64,11 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]
                     await asyncio.sleep(_RETRY_S)
         except Exception as error:
             # FastStream would log it and go on to the next records: here it stops the service.
-            if not self.failed.done():
-                self.failed.set_result(error)
+            self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        if not self.failed.done():
+            self.failed.set_result(error)
 
 
 def _row(record: Record) -> tuple[str, int, int, str] | None:

@@ -3,6 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator
+from itertools import takewhile
 
 import structlog
 
@@ -29,9 +30,11 @@ class Stream:
 
     async def follow_store(self) -> None:
         """Reads what is appended, by whichever replica, until cancelled. A lost connection is made anew."""
-        self._last_seq = await store.last_seq(self._pool)
+        begun = False
         while True:
             try:
+                if not begun:
+                    self._last_seq, begun = await store.last_seq(self._pool), True
                 async with self._pool.acquire() as connection:
                     await connection.add_listener(store.CHANNEL, lambda *_: self._woken.set())
                     while not connection.is_closed():
@@ -70,5 +73,6 @@ class Stream:
 
     async def _next(self, place: int) -> list[Entry]:
         if self._tail and self._tail[0].seq <= place + 1:
-            return [entry for entry in self._tail if entry.seq > place]
+            # From the newest on: a reader that keeps up looks at what is new, not at the whole tail.
+            return list(takewhile(lambda entry: entry.seq > place, reversed(self._tail)))[::-1]
         return await store.after(self._pool, place, _PAGE)

@@ -12,7 +12,7 @@ class Alarms:
 
     def __init__(self) -> None:
         self._at: dict[str, datetime] = {}
-        self._order: "SortedSet[tuple[datetime, str]]" = SortedSet()
+        self._order: SortedSet[tuple[datetime, str]] = SortedSet()
 
     def set(self, key: str, at: datetime | None) -> None:
         """Sets, moves or (None) takes away the alarm of a key."""

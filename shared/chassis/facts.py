@@ -76,9 +76,9 @@ class NotYet(Exception):
 class LaneView:
     """What a decision may look at beside the state of its request: the lane it is taken in.
 
-    `now`: the lane's log time for a submission, the record's append time for a public fact. `next_offset`: of
-    the inbox partition, the offset being handled or the next one. `doc`: what the service keeps for the whole
-    lane. `registry`: members and keys; `key_id`: of the service's own key.
+    `now`: log time for a submission; for a public fact when the broker took the submission behind it, or else
+    appended it. `next_offset`: of the inbox partition, the offset being handled or the next one. `doc`: what
+    the service keeps for the whole lane. `registry`: members and keys; `key_id`: of the service's own key.
     """
 
     partition: int

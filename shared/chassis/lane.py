@@ -208,10 +208,10 @@ class Lane(Generic[S]):
                     names = [(source, id) for source, id, _, _, _ in tx.identities]
                     load = partial(ledger.load_identities, self._pool, self.partition, names)
                     self._seen.update(await _patiently(load))
-                elif error.constraint_name == "subject_pkey":
-                    keys = [key for key, is_new, _, _, _ in tx.subjects if is_new]
-                    known += await _patiently(partial(ledger.load_keys, self._pool, keys))
-                else:
+                    continue
+                keys = [key for key, is_new, _, _, _ in tx.subjects if is_new]
+                known += (found := await _patiently(partial(ledger.load_keys, self._pool, keys)))
+                if not found:
                     raise
         draft.apply()
         if tx.outgoing:

@@ -22,8 +22,8 @@ def complaints(
 ) -> list[str]:
     """All checks at once.
 
-    `messages`: all that stands on the public topics, raw, in the order of each partition. `acknowledged`: what a
-    producer got its answer for. `authorized`: the requests that must have come to their mobilisation.
+    `messages`: all that stands on the public topics, raw, in the order of each partition. `acknowledged`:
+    what a producer got its answer for. `authorized`: the requests that must have come to their mobilisation.
     """
     once = distinct(messages)
     return [
@@ -38,7 +38,7 @@ def complaints(
 
 
 def distinct(messages: Iterable[Message]) -> list[Message]:
-    """Each event once, where it stood first: what is not above the last position seen of its key is dropped."""
+    """Each event once, where it stood first: what is not above its key's last position is dropped."""
     last: dict[tuple[str, str | None], int] = {}
     seen: set[tuple[str, Identity]] = set()
     found = []
@@ -84,7 +84,7 @@ def positions(messages: Iterable[Message]) -> Iterator[str]:
             yield f"{_where(message)} has position {message.position} after {len(places)}"
             places.extend([("", "")] * (message.position - len(places) - 1) + [_identity(message)])
         elif places[message.position - 1] != _identity(message):
-            yield f"{_where(message)} takes position {message.position}, which is {places[message.position - 1]}'s"
+            yield f"{_where(message)} takes the position of {places[message.position - 1]}"
 
 
 def partitions(messages: Iterable[Message]) -> Iterator[str]:
@@ -144,14 +144,15 @@ def closed_once(once: Iterable[Message], authorized: Collection[str]) -> Iterato
 
 def authorized_once(once: Iterable[Message], authorized: Collection[str]) -> Iterator[str]:
     """Exactly one MobilizationAuthorized for each request that was decided, at most one for any other."""
-    counted = Counter(message.event.subject or "" for message in once if message.name == "MobilizationAuthorized")
+    authorizations = (message for message in once if message.name == "MobilizationAuthorized")
+    counted = Counter(message.event.subject or "" for message in authorizations)
     for request_id in {*counted, *authorized}:
         if counted[request_id] > 1 or (counted[request_id] == 0 and request_id in authorized):
             yield f"{request_id} was authorised {counted[request_id]} times"
 
 
 def chains(once: Iterable[Message], root: Root) -> Iterator[str]:
-    """Serials of each partition of `decisions` from 1 without gaps, and every certificate valid from root.json alone."""
+    """Serials of each partition of `decisions` from 1 without gaps, every certificate valid."""
     of_partition: dict[int, list[Message]] = defaultdict(list)
     for message in once:
         if message.topic == topics.DECISIONS.name and is_closing(message):

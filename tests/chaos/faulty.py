@@ -1,4 +1,4 @@
-"""A replica of the request service with a bug: its handlers raise on one request (`python -m tests.chaos.faulty`)."""
+"""The request service with a bug: its handlers raise on a marked request (`python -m tests.chaos.faulty`)."""
 
 from chassis.facts import Fact, Incoming, LaneView
 from chassis.service import run

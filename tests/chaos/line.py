@@ -1,4 +1,4 @@
-"""Requests run through the whole line, many at once, and checked at the end, whatever happens to the services meanwhile."""
+"""Requests run through the whole line, many at once, and checked, whatever happens to the services."""
 
 import asyncio
 import contextlib
@@ -36,7 +36,7 @@ def new_id(partition: int | None = None) -> str:
 
 
 class Line:
-    """Drives requests from door to door and remembers what was acknowledged. One feed watches for all of them."""
+    """Drives requests from door to door and remembers what was acknowledged. One feed watches for all."""
 
     def __init__(self, states: Party, chance: random.Random) -> None:
         self.acknowledged: list[Submission] = []
@@ -75,22 +75,27 @@ class Line:
         return submission
 
     async def run(self, request_id: str) -> None:
-        """One request: raised, pledged, accepted, voted on by four states, departed; returns when it is authorised."""
+        """One request: raised, pledged, accepted, voted on by four states, departed, authorised."""
         await self._linger()
         await self.say(self._states["TR"].raise_request(request_data(request_id)))
         await asyncio.gather(self._mobilize(request_id), self._decide(request_id))
         await self.seen(request_id, "MobilizationAuthorized")
         self.authorized.append(request_id)
 
-    async def run_all(self, request_ids: Iterable[str], within_s: float) -> None:
-        """Requests side by side. AssertionError: not all were authorised in time, and which wait for what."""
+    async def run_all(self, request_ids: Iterable[str], within_s: float, over_s: float = 0.0) -> None:
+        """Requests side by side, begun within `over_s`. AssertionError: which are not authorised in time."""
         wanted = list(request_ids)
         try:
             async with asyncio.timeout(within_s):
-                await asyncio.gather(*(self.run(request_id) for request_id in wanted))
+                await asyncio.gather(*(self._later(request_id, over_s) for request_id in wanted))
         except TimeoutError:
-            late = {id: sorted(n for i, n in self._seen if i == id) for id in wanted if id not in self.authorized}
+            waiting = [request_id for request_id in wanted if request_id not in self.authorized]
+            late = {waits: sorted(name for key, name in self._seen if key == waits) for waits in waiting}
             raise AssertionError(f"not authorised within {within_s} s; seen of each: {late}") from None
+
+    async def _later(self, request_id: str, over_s: float) -> None:
+        await asyncio.sleep(self._chance.uniform(0, over_s))
+        await self.run(request_id)
 
     async def _mobilize(self, request_id: str) -> None:
         tr, az = self._states["TR"], self._states["AZ"]
@@ -116,7 +121,7 @@ class Line:
         await asyncio.sleep(self._chance.uniform(0, 0.5))
 
     async def check(self) -> list[Message]:
-        """Waits until all that was acknowledged stands somewhere, then AssertionError unless all checks hold."""
+        """Waits until all that was acknowledged stands somewhere; AssertionError unless all checks hold."""
         reader: Client = self._states["TR"]
         async with asyncio.timeout(_SETTLED_WITHIN_S):
             while True:

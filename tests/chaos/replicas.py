@@ -1,4 +1,4 @@
-"""A second replica of a service beside the runner's own, and who owns which lanes, as the logs tell."""
+"""A second replica of a service beside the runner's own, and who owns which lanes, as their logs tell."""
 
 import asyncio
 import contextlib
@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 from deploy.local.ports import free_ports
 from deploy.local.private import secret
@@ -51,7 +52,7 @@ class Replica:
         given = self.said("lanes.assigned")
         return frozenset(given[-1]["lanes"]) if given else frozenset()
 
-    def said(self, event: str) -> list[dict[str, object]]:
+    def said(self, event: str) -> list[dict[str, Any]]:
         """All its log lines of one event."""
         lines = self.log.read_text().splitlines() if self.log.exists() else []
         return [json.loads(line) for line in lines if line.startswith("{") and f'"{event}"' in line]
@@ -67,7 +68,7 @@ def first(system: Stack, service: str) -> Replica:
 
 @contextlib.asynccontextmanager
 async def second(system: Stack, service: str, module: str | None = None) -> AsyncIterator[Replica]:
-    """A second replica, from its joining (both own lanes) until it has left and the first owns all lanes again.
+    """A second replica, from when both own lanes until it has left and the first owns all lanes again.
 
     `module`: what to run in place of the service's own main.
     """
@@ -83,8 +84,7 @@ async def second(system: Stack, service: str, module: str | None = None) -> Asyn
         }
     )
     command = [sys.executable, "-m", module or f"services.{service}.main"]
-    with log.open("ab") as out:
-        process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
+    process = _start(command, environment, log)
     other = Replica(service, log, lambda: process.pid if process.poll() is None else None, process.poll)
     one = first(system, service)
     try:
@@ -103,6 +103,11 @@ async def second(system: Stack, service: str, module: str | None = None) -> Asyn
     await until(lambda: one.lanes() == ALL_LANES, f"{service}: the first replica does not get all lanes back")
 
 
+def _start(command: list[str], environment: dict[str, str], log: Path) -> subprocess.Popen[bytes]:
+    with log.open("ab") as out:
+        return subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
+
+
 def shared(one: Replica, other: Replica) -> bool:
     """Whether two replicas own all lanes between them, and each some."""
     mine, theirs = one.lanes(), other.lanes()
@@ -113,7 +118,7 @@ async def until(holds: Callable[[], bool], otherwise: str, within_s: float = _PA
     """Waits until something holds. AssertionError: it does not."""
     try:
         async with asyncio.timeout(within_s):
-            while not holds():
+            while not holds():  # noqa: ASYNC110 - what another process writes into its log sets no event here
                 await asyncio.sleep(0.05)
     except TimeoutError:
         raise AssertionError(otherwise) from None

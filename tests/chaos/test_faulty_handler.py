@@ -15,7 +15,7 @@ from tests.integration.stranger import Raw, Stranger
 _PATIENCE_S = 40.0
 
 
-async def test_a_handler_that_raises_stops_its_replica_and_loses_nothing(system: Stack, states: Party) -> None:
+async def test_a_handler_that_raises_stops_its_replica_loses_nothing(system: Stack, states: Party) -> None:
     """It says so and exits with 1; the other replica handles every record of its lanes, once."""
     chance = random.Random(seed_of_run())
     line = Line(states, chance)
@@ -23,7 +23,8 @@ async def test_a_handler_that_raises_stops_its_replica_and_loses_nothing(system:
         async with second(system, "request", "tests.chaos.faulty") as faulty:
             lane, other_lane = chance.sample(sorted(faulty.lanes()), 2)
             unreadable = [await put_unreadable(stranger, lane)]
-            await line.seen(await raise_one(line, states, lane), "RequestRaised")  # by the replica with the bug
+            # The replica with the bug reads past it.
+            await line.seen(await raise_one(line, states, lane), "RequestRaised")
             # Good ones before it and behind, in the same lane and beside it.
             for _ in range(chance.randint(0, 3)):
                 await raise_one(line, states, lane)

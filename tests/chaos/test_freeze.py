@@ -1,4 +1,4 @@
-"""A frozen owner: its lanes go on elsewhere, and when it wakes it changes nothing (DESIGN "Lanes", the fence)."""
+"""A frozen owner: its lanes go on elsewhere; when it wakes it changes nothing (DESIGN "Lanes", the fence)."""
 
 import asyncio
 import random
@@ -26,7 +26,7 @@ async def pairs(system: Stack, stack: AsyncExitStack) -> list[tuple[Replica, Rep
 
 
 async def test_a_frozen_owner_changes_nothing_when_it_wakes(system: Stack, states: Party) -> None:
-    """Frozen past its session: the second replica takes over all lanes and goes on; then both share them again."""
+    """Frozen past its session: the second replica takes all lanes and goes on; then both share them again."""
     chance = random.Random(seed_of_run())
     line = Line(states, chance)
 
@@ -47,7 +47,8 @@ async def test_a_frozen_owner_changes_nothing_when_it_wakes(system: Stack, state
             for frozen, _ in replicas:
                 frozen.signal(signal.SIGCONT)
             for frozen, other in replicas:
-                await until(partial(shared, frozen, other), f"{other.service}: the lanes are not shared again")
+                again = partial(shared, frozen, other)
+                await until(again, f"{other.service}: the lanes are not shared again")
             await run_on_all_lanes()
         await run_on_all_lanes()
         messages = await line.check()

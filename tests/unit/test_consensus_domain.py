@@ -31,10 +31,10 @@ from qalqan.events import (
 from qalqan.jsontext import digest, digest_of
 from qalqan.signing import Ed25519Key
 from qalqan.sources import state_source
-from services.consensus.domain import DEFAULT, Rules, due_at
+from services.consensus.domain import DEFAULT, Court, Rules, decide, due_at
 from services.consensus.domain.closing import EVENT_OF
 from services.consensus.domain.rules import Result, consensus
-from tests.unit.builders import EXAMPLES, HOUR, REQUEST_ID, T0, need
+from tests.unit.builders import EXAMPLES, HOUR, REQUEST_ID, T0, example, need
 from tests.unit.hearing import Hearing
 from tests.unit.network import MEMBERS, Network
 
@@ -342,6 +342,18 @@ def test_a_vote_is_in_time_before_the_deadline_and_not_at_it() -> None:
     with pytest.raises(Refused, match=r"^too-late"):
         hearing.votes("UZ", at=deadline + HOUR)
     assert_verified(hearing)
+
+
+def test_the_domain_takes_no_late_vote_even_where_the_deadline_has_not_fallen() -> None:
+    """It falls before the record that brings the time; should it not have, nothing late is counted all the
+    same."""
+    hearing = Hearing(NETWORK)
+    hearing.raised(T0)
+    vote = example(VoteCast, ballot_id=hearing.ballot_id)
+    late = NETWORK.incoming(vote, at=T0 + 6 * HOUR)
+    court = Court(PARTITION, late.recorded_at, 100, NETWORK.registry, "", hearing.chain)
+    with pytest.raises(Refused, match=r"^too-late"):
+        decide(hearing.state, late, court, DEFAULT)
 
 
 def test_a_vote_in_time_counts_however_late_it_is_handled() -> None:

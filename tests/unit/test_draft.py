@@ -123,6 +123,14 @@ def test_an_offer_waits_for_its_request_and_what_follows_queues_behind(lane: Tra
     assert lane.committed.parked == []
 
 
+def test_what_still_cannot_be_handled_keeps_its_place_and_its_followers(lane: TrayLane, inbox: Inbox) -> None:
+    """A fact comes, but not yet the one that is waited for."""
+    lane.handle(inbox.offered(A, "AZ-1", T0), inbox.withdrawn(A, "AZ-1", T0))
+    assert lane.handle(inbox.ballot(A, T0)) == []
+    assert len(lane.committed.parked) == 2
+    assert told(lane.handle(inbox.raised(A, T0))) == ["PledgeOffered AZ-1", "PledgeWithdrawn AZ-1"]
+
+
 def test_what_waited_stands_with_the_time_it_was_taken(lane: TrayLane, inbox: Inbox) -> None:
     taken = inbox.offered(A, "AZ-1", T0)
     lane.handle(taken)
@@ -339,13 +347,13 @@ def test_positions_have_no_gap_and_everything_is_answered_once(plan: list[tuple[
     lane = TrayLane(NETWORK)
     lane.handle(*records)
     positions: dict[tuple[str, bytes], list[int]] = {}
-    answered: list[str] = []
+    answered: list[tuple[str, str]] = []
     for out in lane.out:
         event = event_of(out)
         if out.topic in {topic.name for topic in REQUEST_TOPICS}:
             positions.setdefault((out.topic, out.key), []).append(int(event.extensions["position"]))
         if "recordedtime" in event.extensions:
-            answered.append(event.id if out.topic != "rejections" else str(event.subject))
+            answered.append((event.source, str(event.subject) if out.topic == "rejections" else event.id))
     assert all(found == list(range(1, len(found) + 1)) for found in positions.values())
     assert len(answered) == len(set(answered))
     submissions = [from_kafka(r.key, r.headers, r.value) for r in records if r.topic == INBOX_PLEDGES.name]

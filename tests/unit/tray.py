@@ -1,8 +1,8 @@
-"""A tiny service of the tests' own: another implementation of `chassis.handlers.Handlers`, and a lane of it
-in memory.
+"""A tiny service of the tests' own: other `chassis.handlers.Handlers`, and a lane of it in memory.
 
 Offers for a request are laid on a tray for 90 s after the request was taken; then all that lie there are
-accepted.
+accepted. A ballot may be heard of before its request: there is a tray then, but nothing can be laid on it
+yet.
 """
 
 import json
@@ -21,6 +21,7 @@ from chassis.publication import Publisher
 from qalqan.envelope import Event
 from qalqan.events import (
     TICK,
+    BallotOpened,
     Mode,
     PledgeAccepted,
     PledgeOffered,
@@ -35,7 +36,7 @@ from qalqan.instants import from_millis
 from qalqan.jsontext import canonical
 from qalqan.signing import sign
 from qalqan.sources import service_source
-from qalqan.topics import INBOX_PLEDGES, REQUESTS, Topic, partition_of
+from qalqan.topics import DECISIONS, INBOX_PLEDGES, REQUESTS, Topic, partition_of
 from tests.unit.builders import NETWORK, T0, example
 from tests.unit.network import Network, event_of, key_of
 
@@ -51,7 +52,7 @@ class Tray(Model):
 
     request_id: str
     mode: Mode
-    closes_at: Instant
+    closes_at: Instant | None
     lying: dict[str, int]
     accepted: list[str]
 
@@ -60,7 +61,7 @@ class TrayHandlers:
     """The service, as its lane sees it."""
 
     inbox: Topic = INBOX_PLEDGES
-    follows: tuple[Topic, ...] = (REQUESTS,)
+    follows: tuple[Topic, ...] = (REQUESTS, DECISIONS)
 
     def key_of(self, incoming: Incoming) -> str:
         assert incoming.event.subject is not None
@@ -68,10 +69,10 @@ class TrayHandlers:
 
     def decide(self, state: Tray | None, incoming: Incoming, lane: LaneView) -> list[Fact]:
         match incoming.data:
-            case RequestRaised():
+            case RequestRaised() | BallotOpened():
                 return []
             case PledgeOffered() as offer:
-                if state is None:
+                if state is None or state.closes_at is None:
                     raise NotYet(offer.pledge_id)
                 if lane.now >= state.closes_at:
                     raise Refused("too-late", "the tray was taken away")
@@ -88,6 +89,10 @@ class TrayHandlers:
 
     def evolve(self, state: Tray | None, fact: Fact) -> Tray:
         data = fact.data
+        if isinstance(data, BallotOpened):
+            return state or Tray(
+                request_id=data.request_id, mode=data.ballot.mode, closes_at=None, lying={}, accepted=[]
+            )
         if isinstance(data, RequestRaised):
             assert fact.recorded_at is not None
             return Tray(
@@ -247,6 +252,13 @@ class Inbox:
         event = self._network.event(example(RequestRaised, request_id=request_id), at=at)
         extensions = {**event.extensions, "position": f"{position:010d}", "mode": "test"}
         return self.place(replace(event, extensions=extensions), at, REQUESTS)
+
+    def ballot(self, request_id: str, at: datetime) -> Record:
+        """A ballot, as it stands on `decisions`."""
+        event = self._network.event(example(BallotOpened, request_id=request_id), at=at)
+        return self.place(
+            replace(event, extensions={**event.extensions, "position": "0000000001"}), at, DECISIONS
+        )
 
     def offered(self, request_id: str, pledge_id: str, at: datetime, **changes: Any) -> Record:
         """An offer."""

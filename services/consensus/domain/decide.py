@@ -14,6 +14,7 @@ from qalqan.events import (
     VoteCast,
     dump,
 )
+from qalqan.instants import format_instant
 from qalqan.signing import read_material
 from services.consensus.domain.closing import close, positions
 from services.consensus.domain.court import Court
@@ -84,14 +85,14 @@ def _open(state: State, court: Court, rules: Rules) -> list[Fact]:
 
 
 def _vote(state: State | None, incoming: Incoming, vote: VoteCast, court: Court, rules: Rules) -> list[Fact]:
-    _check_vote(state, vote)
+    _check_vote(state, vote, incoming.recorded_at)
     assert state is not None
     cast = forwarded(incoming)
     after = evolve(state, cast)
     return [cast, *_settle(after, incoming.recorded_at, incoming.offset, court, rules)]
 
 
-def _check_vote(state: State | None, vote: VoteCast) -> None:
+def _check_vote(state: State | None, vote: VoteCast, recorded_at: datetime) -> None:
     ballot = None if state is None else state.ballot
     if state is not None and state.status == "cancelled":
         raise Refused("request-closed", f"request {state.request_id} was cancelled")
@@ -103,6 +104,8 @@ def _check_vote(state: State | None, vote: VoteCast) -> None:
         raise Refused("not-eligible", f"{vote.state} is not on the roll {', '.join(ballot.record.roll)}")
     if ballot.outcome is not None:
         raise Refused("too-late", f"the ballot is closed: {ballot.outcome}")
+    if recorded_at >= deadline_of(ballot):
+        raise Refused("too-late", f"the deadline was {format_instant(deadline_of(ballot))}")
     counted = ballot.votes.get(vote.state)
     if counted is None:
         return
