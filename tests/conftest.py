@@ -1,6 +1,7 @@
 """The ground that tests stand on: a real broker and a real database, always.
 
-KAFKA_BOOTSTRAP_SERVERS and DATABASE_URL where set; else testcontainers where a Docker engine answers; else the embedded ones.
+KAFKA_BOOTSTRAP_SERVERS and DATABASE_URL where set; else testcontainers where a Docker engine answers; else the
+embedded ones.
 One running system serves all tests of a session: each test raises requests of its own, so none disturbs another.
 """
 
@@ -154,5 +155,3 @@ def pledge_data(request_id: str, pledge_id: str = "AZ-1", **fields: Any) -> dict
         "mandate": None,
         **fields,
     }
-
-

@@ -26,9 +26,7 @@ errors = Console(stderr=True)
 
 Home = Annotated[
     Path,
-    typer.Option(
-        envvar="QALQAN_HOME", help="Where data, keys and logs of this network are.", show_default=True
-    ),
+    typer.Option(envvar="QALQAN_HOME", help="Where data, keys and logs of this network are.", show_default=True),
 ]
 DEFAULT_HOME = Path(".qalqan")
 DOWN_PATIENCE_S = 90.0

@@ -38,11 +38,7 @@ async def submit(identity: Identity, bootstrap: str) -> int:
             sent = []
             for event in events:
                 key, value, headers = to_kafka(event)
-                sent.append(
-                    await producer.send(
-                        topics.INBOX_GOVERNANCE.name, value, key, partition=0, headers=headers
-                    )
-                )
+                sent.append(await producer.send(topics.INBOX_GOVERNANCE.name, value, key, partition=0, headers=headers))
             await asyncio.gather(*sent)
         except KafkaError as error:
             raise CannotStart(
@@ -62,7 +58,7 @@ async def wait_admitted(bootstrap: str, count: int) -> None:
     await consumer.start()
     try:
         async with asyncio.timeout(PATIENCE_S):
-            while (await consumer.end_offsets([partition]))[partition] < count:
+            while (await consumer.end_offsets([partition]))[partition] < count:  # noqa: ASYNC110  the broker tells nobody
                 await asyncio.sleep(0.05)
     except TimeoutError:
         raise CannotStart(

@@ -54,9 +54,7 @@ def cache_dir() -> Path:
 def read_lock(lock: Path = LOCK) -> list[Jar]:
     """The jars of the lock, in classpath order."""
     lines = (line for line in lock.read_text(encoding="utf-8").splitlines() if line and line[0] != "#")
-    return [
-        Jar(coordinate, file, int(size), sha256) for coordinate, file, size, sha256 in map(str.split, lines)
-    ]
+    return [Jar(coordinate, file, int(size), sha256) for coordinate, file, size, sha256 in map(str.split, lines)]
 
 
 def kafka_jars(cache: Path | None = None, lock: Path = LOCK, console: Console | None = None) -> list[Path]:

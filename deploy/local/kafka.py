@@ -98,9 +98,7 @@ def broker(home: Path, jars: Sequence[Path], port: int, controller_port: int, ca
     logging = directory / "log4j2.properties"
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        options.write_text(
-            _OPTIONS.format(host=LOOPBACK, port=port, controller_port=controller_port, data=data)
-        )
+        options.write_text(_OPTIONS.format(host=LOOPBACK, port=port, controller_port=controller_port, data=data))
         logging.write_text(_LOGGING)
     except OSError as error:
         raise explain(error, "writing Kafka's options") from error
@@ -143,9 +141,7 @@ def broker(home: Path, jars: Sequence[Path], port: int, controller_port: int, ca
             check=False,
         )
         if run.returncode:
-            raise CannotStart(
-                f"Kafka's data could not be made in {data}: {last_words(run.stdout + run.stderr)}."
-            )
+            raise CannotStart(f"Kafka's data could not be made in {data}: {last_words(run.stdout + run.stderr)}.")
 
     return Program(
         name="kafka",

@@ -109,9 +109,7 @@ def _make(new: Identity) -> None:
     for state, (status, names) in STATES.items():
         chain.register_member(*office, state, status, names)
         chain.register_key(*office, state_source(network, state), key(new.keys / f"{state}.pem"), SCOPES)
-    write_private(
-        new.home / "genesis.json", json.dumps([to_structured(event) for event in chain.events]).encode()
-    )
+    write_private(new.home / "genesis.json", json.dumps([to_structured(event) for event in chain.events]).encode())
     trusted = {
         "key_id": root.key_id,
         "algorithm": root.algorithm,
@@ -149,9 +147,7 @@ class _Chain:
         )
         self._state("KeyRegistered", key.key_id, dump(registration), signer, signing)
 
-    def register_member(
-        self, signer: str, signing: Ed25519Key, state: str, status: str, names: dict[str, str]
-    ) -> None:
+    def register_member(self, signer: str, signing: Ed25519Key, state: str, status: str, names: dict[str, str]) -> None:
         registration = MemberRegistered.model_validate(
             {
                 **self._link(),

@@ -22,9 +22,7 @@ def migrations_of(service: str) -> Path:
     for place in (spec.submodule_search_locations or ()) if spec else ():
         if (Path(place) / "migrations" / "env.py").exists():
             return Path(place) / "migrations"
-    raise CannotStart(
-        f"The service {service} has no migrations here: install Qalqan whole, or start in its checkout."
-    )
+    raise CannotStart(f"The service {service} has no migrations here: install Qalqan whole, or start in its checkout.")
 
 
 def migrate(database_url: str, service: str) -> None:

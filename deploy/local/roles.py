@@ -22,9 +22,7 @@ async def prepare(admin_url: str, passwords: dict[str, str]) -> None:
         connection = await asyncpg.connect(admin_url, timeout=10)
     except (OSError, asyncpg.PostgresError) as error:
         place = admin_url.rpartition("@")[2]
-        raise CannotStart(
-            f"No database answers at {place} ({error}): start it, or correct DATABASE_URL."
-        ) from error
+        raise CannotStart(f"No database answers at {place} ({error}): start it, or correct DATABASE_URL.") from error
     try:
         async with connection.transaction():
             # Two runners on one database would otherwise race for the same names.

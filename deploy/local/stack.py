@@ -84,8 +84,7 @@ class Stack(Infrastructure):
         token = secret(self.home, "token")
         # The Secretariat first: at the first start all others wait for the members it admits.
         services = [
-            self._supervise(Supervised(self._program(service, token), self._changed))
-            for service in reversed(SERVICES)
+            self._supervise(Supervised(self._program(service, token), self._changed)) for service in reversed(SERVICES)
         ]
         together([process.wait_ready for process in services])
         asyncio.run(genesis.wait_admitted(self.kafka, first))
@@ -121,9 +120,7 @@ class Stack(Infrastructure):
         deadline = time.monotonic() + genesis.PATIENCE_S
         while health(self.ports[service])[1].get("members_offset", count) < count:
             if time.monotonic() > deadline or self._stopping:
-                raise CannotStart(
-                    f"The service {service} does not learn the members: see logs/{service}.log."
-                )
+                raise CannotStart(f"The service {service} does not learn the members: see logs/{service}.log.")
             time.sleep(0.02)
 
     def _changed(self, process: Supervised) -> None:

@@ -57,9 +57,7 @@ async def _create_missing(admin: AIOKafkaAdminClient) -> None:
     for name, code, *message in answer.topic_errors:
         error = for_code(code)
         if code and error.__name__ != "TopicAlreadyExistsError":
-            raise CannotStart(
-                f"The topic {name} could not be made: {error.__name__} {' '.join(filter(None, message))}"
-            )
+            raise CannotStart(f"The topic {name} could not be made: {error.__name__} {' '.join(filter(None, message))}")
 
 
 async def _wait_for_leaders(admin: AIOKafkaAdminClient) -> None:

@@ -20,9 +20,7 @@ def stream_router(stream: Stream, token: str) -> APIRouter:
     async def live(last_event_id: Annotated[str | None, Header()] = None) -> EventSourceResponse:
         """From now on, or from after `Last-Event-ID` (0: from the first). Data: the structured CloudEvent."""
         if last_event_id is not None and not (last_event_id.isdecimal() and len(last_event_id) < 19):
-            raise HTTPException(
-                400, f"Last-Event-ID {last_event_id[:40]!r} is not a number that this stream gave"
-            )
+            raise HTTPException(400, f"Last-Event-ID {last_event_id[:40]!r} is not a number that this stream gave")
         # The place is taken before the answer begins: what comes after the reader has it is not missed.
         after = stream.end if last_event_id is None else int(last_event_id)
         return EventSourceResponse(_events(stream, after), ping=_PING_S)

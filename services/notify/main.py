@@ -41,9 +41,7 @@ class NotifyService:
             parts.bus.subscribe(PUBLIC, intake, intake.take)
             await parts.bus.open()
             stack.push_async_callback(parts.bus.close)
-            app = application(
-                NAME, intake.ready.is_set, parts.follower.registry, stream_router(stream, settings.token)
-            )
+            app = application(NAME, intake.ready.is_set, parts.follower.registry, stream_router(stream, settings.token))
             await stack.enter_async_context(serving(app, settings.http_host, settings.http_port))
             yield intake
 

@@ -35,9 +35,7 @@ async def append(pool: Pool, rows: Sequence[tuple[str, int, int, str]]) -> None:
 
 async def next_offsets(pool: Pool) -> dict[tuple[str, int], int]:
     """The next offset to read of each (topic, partition)."""
-    rows = await pool.fetch(
-        'select topic, partition, max("offset") + 1 as next from event group by topic, partition'
-    )
+    rows = await pool.fetch('select topic, partition, max("offset") + 1 as next from event group by topic, partition')
     return {(row["topic"], row["partition"]): row["next"] for row in rows}
 
 

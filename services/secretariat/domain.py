@@ -45,14 +45,10 @@ def _check_key(register: Register, data: KeyRegistered, incoming: Incoming, netw
     except NotRegistered as error:
         raise Refused("bad-data", str(error)) from error
     if data.key_id in register.keys:
-        raise Refused(
-            "not-allowed", f"key {data.key_id} is registered already, of {register.keys[data.key_id].source}"
-        )
+        raise Refused("not-allowed", f"key {data.key_id} is registered already, of {register.keys[data.key_id].source}")
     of_secretariat = data.source == secretariat_source(network)
     if of_secretariat != (incoming.event.source == root_source(network)):
-        raise Refused(
-            "not-allowed", "a root key registers the Secretariat's key, and that key registers the rest"
-        )
+        raise Refused("not-allowed", "a root key registers the Secretariat's key, and that key registers the rest")
 
 
 def evolve(register: Register | None, fact: Fact) -> Register:

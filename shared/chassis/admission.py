@@ -18,7 +18,8 @@ from pydantic import ValidationError
 
 from chassis.bus import record_size
 from chassis.facts import Incoming, Refused
-from qalqan import jsontext
+from qalqan import jsontext, trust
+from qalqan.complaints import complaints, shown
 from qalqan.envelope import BadEnvelope, Event, core_digest, from_kafka
 from qalqan.events import EVENTS, TICK, EventType, KeyRegistered, MemberRegistered
 from qalqan.fields import Model
@@ -30,6 +31,7 @@ from qalqan.topics import RECORD_LIMIT_BYTES, Topic, partition_of
 
 Record: TypeAlias = "ConsumerRecord[bytes, bytes]"
 
+_FINDINGS = 8
 _NETWORK = re.compile(r"qalqan://([^/]*)/")
 
 
@@ -75,9 +77,7 @@ class Admission:
         identity: Identity | None = None
         try:
             if record_size(record) > RECORD_LIMIT_BYTES:
-                raise Refused(
-                    "too-large", f"the record has {record_size(record)} bytes of {RECORD_LIMIT_BYTES}"
-                )
+                raise Refused("too-large", f"the record has {record_size(record)} bytes of {RECORD_LIMIT_BYTES}")
             event, material = _open(record)
             kind = self._address(event, record)
             self._authenticate(event, material, kind, now)
@@ -100,27 +100,29 @@ class Admission:
         """Network, type, key and partition."""
         network = _NETWORK.match(event.source)
         if network is None or network[1] != self._registry.network:
-            raise Refused(
-                "wrong-network", f"source {event.source!r} is not of network {self._registry.network!r}"
-            )
+            raise Refused("wrong-network", f"source {shown(event.source)} is not of network {self._registry.network!r}")
         # A tick is the service's own; from anybody else it is a type like any other that the contract does
         # not know.
         is_tick = event.type == TICK.type and event.source == self._own_source
         kind = TICK if is_tick else EVENTS.get(event.type)
         if kind is None or (kind is not TICK and kind.inbox != self._inbox):
-            raise Refused("wrong-type", f"type {event.type!r} is not taken on {self._inbox.name}")
-        key = (record.key or b"").decode("utf-8", "replace")
+            raise Refused("wrong-type", f"type {shown(event.type)} is not taken on {self._inbox.name}")
+        key = event.subject
+        assert key is not None, "an envelope has a subject"
         for what, value in (
-            ("record's key", key),
-            ("partitionkey", event.extensions.get("partitionkey", key)),
+            ("record's key", record.key or b""),
+            ("partitionkey", event.extensions.get("partitionkey", key).encode()),
         ):
-            if value != event.subject:
-                raise Refused("key-mismatch", f"the {what} {value!r} is unlike the subject {event.subject!r}")
+            if value != key.encode():
+                raise Refused(
+                    "key-mismatch",
+                    f"the {what} {shown(value.decode(errors='replace'))} is unlike the subject {shown(key)}",
+                )
         expected = partition_of(key, self._inbox.partitions)
         if record.partition != expected:
             raise Refused(
                 "wrong-partition",
-                f"key {key!r} belongs to partition {expected} (murmur2), not {record.partition}",
+                f"key {shown(key)} belongs to partition {expected} (murmur2), not {record.partition}",
             )
         return kind
 
@@ -130,7 +132,7 @@ class Admission:
         if key is None:
             raise Refused("unknown-key", f"key {material.key_id} is not registered")
         if key.source != event.source:
-            raise Refused("foreign-source", f"key {key.key_id} is of {key.source}, not of {event.source}")
+            raise Refused("foreign-source", f"key {key.key_id} is of {key.source}, not of {shown(event.source)}")
         if not key.valid_at(now):
             raise Refused("key-not-valid", f"key {key.key_id} is not valid at {now.isoformat()}")
         _check_signature(event, material, key)
@@ -144,9 +146,7 @@ class Admission:
             return None
         known = next(key for key in root.keys if key.key_id == key_id)
         source = root_source(root.network)
-        return RegisteredKey(
-            source, key_id, public_key, frozenset(), known.valid_from, known.valid_until, event
-        )
+        return RegisteredKey(source, key_id, public_key, frozenset(), known.valid_from, known.valid_until, event)
 
     def _check_scope(self, event: Event, kind: EventType, key: RegisteredKey) -> None:
         if kind is TICK:
@@ -158,9 +158,7 @@ class Admission:
         else:
             allowed = kind.scope in key.scopes and _source(event).kind == "state"
         if not allowed:
-            raise Refused(
-                "key-scope", f"key {key.key_id} may not sign {kind.name} (it may: {sorted(key.scopes)})"
-            )
+            raise Refused("key-scope", f"key {key.key_id} may not sign {kind.name} (it may: {sorted(key.scopes)})")
 
 
 def _open(record: Record) -> tuple[Event, Material]:
@@ -181,7 +179,7 @@ def _check_signature(event: Event, material: Material, key: RegisteredKey) -> No
 def _source(event: Event) -> Source:
     source = Source.parse(event.source)
     if source is None:
-        raise Refused("foreign-source", f"source {event.source!r} is nobody's")
+        raise Refused("foreign-source", f"source {shown(event.source)} is nobody's")
     return source
 
 
@@ -223,27 +221,32 @@ def _subject_of(data: Model, raw: Mapping[str, Any]) -> str | None:
 
 
 def _in_words(error: ValidationError) -> str:
-    """pydantic's findings as one sentence: where, and what."""
-    found = error.errors(include_url=False, include_input=False, include_context=False)
-    words = [f"{'.'.join(str(part) for part in item['loc']) or 'data'}: {item['msg']}" for item in found[:8]]
-    if len(found) > len(words):
-        words.append(f"and {len(found) - len(words)} more")
-    return "; ".join(words)
+    """pydantic's findings as one sentence, bounded: where, and what."""
+    found = list(complaints(error))
+    more = [f"and {len(found) - _FINDINGS} more"] if len(found) > _FINDINGS else []
+    return "; ".join([*found[:_FINDINGS], *more])
 
 
-def read_public(record: Record) -> Incoming:
-    """A record of a public topic, written by the service that owns it.
+class Doubtful(Exception):
+    """A record of a public topic that its one writer did not write there: it is passed over, and said loudly."""
 
-    ValueError: it is none, which is a bug.
-    """
-    event = from_kafka(record.key, record.headers, record.value)
-    kind = EVENTS[event.type]
-    data = kind.model.model_validate(json.loads(event.data))
-    recorded = event.extensions.get("recordedtime")
-    recorded_at = parse_instant(recorded) if recorded else from_millis(record.timestamp)
+
+def read_public(record: Record, registry: Registry) -> Incoming:
+    """A record of a public topic, believed by its signature alone: who may write there is Kafka's to enforce, what is
+    acted on is ours. Doubtful: why not (`trust.UNKNOWN_KEY`: perhaps only not known yet)."""
+    try:
+        event = from_kafka(record.key, record.headers, record.value)
+        kind = EVENTS[event.type]
+        why = trust.doubt(event, record.topic, from_millis(record.timestamp), registry)
+        if why is not None:
+            raise Doubtful(why)
+        data = kind.model.model_validate(json.loads(event.data))
+        recorded = event.extensions.get("recordedtime")
+        recorded_at = parse_instant(recorded) if recorded else from_millis(record.timestamp)
+    except (BadEnvelope, KeyError, ValueError) as error:
+        raise Doubtful(f"{type(error).__name__}: {error}") from error
     source = Source.parse(event.source)
-    if source is None:
-        raise ValueError(f"{record.topic}/{record.partition}/{record.offset}: source {event.source!r}")
+    assert source is not None, "a registered key has a source"
     return Incoming(record.topic, record.partition, record.offset, recorded_at, event, kind, data, source)
 
 

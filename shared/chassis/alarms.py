@@ -23,6 +23,10 @@ class Alarms:
             self._at[key] = at
             self._order.add((at, key))
 
+    def at(self, key: str) -> datetime | None:
+        """The alarm of a key."""
+        return self._at.get(key)
+
     def first(self) -> datetime | None:
         """When the next one falls."""
         return self._order[0][0] if self._order else None
@@ -48,6 +52,10 @@ class AlarmChanges:
         self._changes[key] = at
         if at is not None:
             heapq.heappush(self._own, (at, key))
+
+    def at(self, key: str) -> datetime | None:
+        """The alarm of a key, as it would be."""
+        return self._changes[key] if key in self._changes else self._alarms.at(key)
 
     def next_due(self, until: datetime) -> tuple[datetime, str] | None:
         """The earliest alarm at or before an instant."""

@@ -13,11 +13,11 @@ from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.errors import KafkaError
 from faststream import AckPolicy
 from faststream.kafka import KafkaBroker
-from faststream.kafka.message import KafkaMessage
+from faststream.kafka.message import FAKE_CONSUMER, KafkaMessage
 
 from chassis import records
 from chassis.settings import Settings
-from qalqan.topics import RECORD_LIMIT_BYTES, Topic
+from qalqan.topics import Topic
 
 log = structlog.get_logger()
 
@@ -41,7 +41,7 @@ class Outgoing:
     headers: list[tuple[str, bytes]]
 
 
-class PollingConsumer(AIOKafkaConsumer):
+class PollingConsumer(AIOKafkaConsumer):  # type: ignore[misc]
     """A consumer whose `getmany` waits for the first record and then takes what is there.
 
     FastStream's batch subscriber sleeps for another poll's length after an empty poll; a poll that never comes back
@@ -160,7 +160,8 @@ class Bus:
         self._producer = await self._new_producer()
         await self.broker.connect()
         config = self.broker.config.broker_config
-        config.builder = partial(PollingConsumer, failed=self._failed, **config.builder.keywords)
+        options = config.builder.keywords  # type: ignore[attr-defined]  # FastStream's own partial
+        config.builder = partial(PollingConsumer, failed=self._failed, **options)
 
     async def close(self) -> None:
         """Stops publishing, after FastStream has stopped the broker."""
@@ -195,9 +196,7 @@ class Bus:
                 batch = producer.create_batch()
                 end = at
                 while end < len(queue) and (
-                    batch.append(
-                        key=queue[end].key, value=queue[end].value, timestamp=None, headers=queue[end].headers
-                    )
+                    batch.append(key=queue[end].key, value=queue[end].value, timestamp=None, headers=queue[end].headers)
                     is not None
                 ):
                     end += 1
@@ -226,13 +225,13 @@ class Bus:
             raise
         return done.partition, done.offset
 
-    async def _renew_producer(self, failed: AIOKafkaProducer) -> None:
+    async def _renew_producer(self, failed: AIOKafkaProducer | None) -> None:
         """A producer that failed for good (its sequence is lost) raises for ever: a new one takes its place.
 
         While the broker is away none can: then the old one stays until the next failure.
         """
         async with self._renewal:
-            if self._producer is not failed:
+            if self._producer is not failed or failed is None:
                 return
             try:
                 self._producer = await self._new_producer()
@@ -240,7 +239,7 @@ class Bus:
                 log.warning("kafka.producer_not_renewed", error=repr(error))
                 return
         # What others still have in it goes out first; nobody has to wait for that.
-        self._closing.add(closing := asyncio.create_task(failed.stop()))
+        self._closing.add(closing := asyncio.create_task(failed.stop(), name="old producer"))
         closing.add_done_callback(self._closing.discard)
 
     async def _new_producer(self) -> AIOKafkaProducer:
@@ -271,9 +270,7 @@ async def check_partitions(kafka: str, topics: Sequence[Topic]) -> None:
     producer = AIOKafkaProducer(bootstrap_servers=kafka)
     await producer.start()
     try:
-        found: Mapping[str, int] = {
-            topic.name: len(await producer.partitions_for(topic.name)) for topic in topics
-        }
+        found: Mapping[str, int] = {topic.name: len(await producer.partitions_for(topic.name)) for topic in topics}
     finally:
         await producer.stop()
     wrong = [f"{topic.name} has {found[topic.name]} of {topic.partitions}" for topic in topics
@@ -303,14 +300,9 @@ def record_size(record: ConsumerRecord[bytes, bytes]) -> int:
     return size
 
 
-def too_large(record: ConsumerRecord[bytes, bytes]) -> bool:
-    """Whether a record is past the contract's limit."""
-    return record_size(record) > RECORD_LIMIT_BYTES
-
-
 async def _raw(message: Records, _default: Any = None) -> KafkaMessage:
     """FastStream's parser, ours: nothing is decoded, so nothing can fail."""
-    return KafkaMessage(body=b"", headers={}, raw_message=message, consumer=None)
+    return KafkaMessage(body=b"", headers={}, raw_message=message, consumer=FAKE_CONSUMER)
 
 
 async def _untouched(message: KafkaMessage, _default: Any = None) -> Records:

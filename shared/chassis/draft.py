@@ -4,24 +4,31 @@ Everything here is a function of what was read and of the lane's committed state
 until its transaction stands.
 """
 
-import heapq
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Generic
+
+import structlog
 
 from chassis import parking
 from chassis.admission import Judgement, Record, original_base64
+from chassis.alarms import AlarmChanges, Alarms
 from chassis.bus import Outgoing
 from chassis.facts import Fact, Incoming, LaneView, NotYet, Refused
 from chassis.handlers import Handlers, S
-from chassis.ledger import Parked, Transaction
+from chassis.ledger import LaneRow, Parked, Transaction
 from chassis.publication import Publisher, public_topic
+from qalqan.complaints import shown
 from qalqan.envelope import Event
 from qalqan.events import TICK, SubmissionRejected
 from qalqan.instants import from_millis
 from qalqan.registry import Registry
 from qalqan.topics import REQUEST_TOPICS
+
+log = structlog.get_logger()
+
+_START_OF_TIME = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(slots=True)
@@ -45,9 +52,40 @@ class Committed(Generic[S]):
     log_time: datetime
     doc: dict[str, Any]
     subjects: dict[str, Subject[S]]
-    parked: list[Parked]
-    alarms: list[tuple[datetime, str]]
-    """A heap of (when, key); an entry whose time is no longer its subject's is passed over."""
+    parked: dict[str, list[Parked]]
+    """What waits, by request."""
+    alarms: Alarms
+
+    @classmethod
+    def loaded(
+        cls,
+        partition: int,
+        row: LaneRow,
+        subjects: dict[str, Subject[S]],
+        parked: Iterable[Parked],
+        handlers: Handlers[S],
+    ) -> "Committed[S]":
+        """A lane as the database has it."""
+        waiting: dict[str, list[Parked]] = {}
+        for item in parked:
+            waiting.setdefault(item.key, []).append(item)
+        alarms = Alarms()
+        for key in subjects.keys() | waiting.keys():
+            state = subjects[key].state if key in subjects else None
+            alarms.set(key, _alarm(handlers, state, waiting.get(key, ())))
+        log_time = row.log_time or _START_OF_TIME
+        return cls(
+            partition,
+            row.epoch,
+            row.next_offsets,
+            row.step,
+            row.published,
+            log_time,
+            row.doc,
+            subjects,
+            waiting,
+            alarms,
+        )
 
 
 class Draft(Generic[S]):
@@ -79,7 +117,8 @@ class Draft(Generic[S]):
         self.outgoing: list[tuple[Outgoing, int | None]] = []
         self.parked: list[Parked] = []
         self.unparked: set[int] = set()
-        self._alarms = list(lane.alarms)
+        self._unparked_keys: set[str] = set()
+        self._alarms = AlarmChanges(lane.alarms)
 
     # --- records -----------------------------------------------------------------------------------------------------
 
@@ -109,22 +148,37 @@ class Draft(Generic[S]):
         if identity is not None:
             self.identities[identity.source, identity.id] = (identity.core, record.offset, outcome)
 
+    def pass_over(self, record: Record) -> None:
+        """A record that nobody believes: only its place is noted."""
+        self.next_offsets[record.topic] = record.offset + 1
+
     def take_fact(self, record: Record, incoming: Incoming) -> None:
         """A record of a public topic: folded, then its consequences, then whatever waited for it."""
         self.next_offsets[record.topic] = record.offset + 1
         subject = self._subject(self._handlers.key_of(incoming))
         position = int(incoming.event.extensions.get("position", "0"))
         if position:
-            if position <= subject.positions.get(record.topic, 0):
+            last = subject.positions.get(record.topic, 0)
+            if position <= last:
                 return  # its writer delivered it again: without a second effect
+            if position > last + 1:
+                # Its writer leaves no gap: somebody else repeats an event under a place that is not its own.
+                log.error(
+                    "fact.out_of_place",
+                    topic=record.topic,
+                    offset=record.offset,
+                    position=position,
+                    last=last,
+                )
+                return
             subject.positions[record.topic] = position
         given = Fact(incoming.data, incoming.event, incoming.recorded_at)
         subject.state = self._handlers.evolve(subject.state, given)
         view = self._view(now=incoming.recorded_at)
         for fact in self._handlers.decide(subject.state, incoming, view):
             self._state(subject, fact, view, incoming, self._registry.next_offset)
-        self._set_alarm(subject)
         self._resume(subject.key)
+        self._set_alarm(subject.key)
 
     def at_offset(self, record: Record) -> bool:
         """Whether a record is still to be handled: PostgreSQL's offsets rule."""
@@ -136,33 +190,32 @@ class Draft(Generic[S]):
         key = self._handlers.key_of(incoming)
         try:
             queue = _pledge_of(incoming)
-            if queue is not None and any(p.queue == queue and p.key == key for p in self._waiting()):
+            if queue is not None and any(parked.queue == queue for parked in self._waiting(key)):
                 raise NotYet(queue)
             self._admit(incoming, key, members_offset)
         except NotYet as not_yet:
-            row = parking.park(record, incoming, key, not_yet.queue)
-            if not parking.room_for(row, self._waiting()):
-                raise Refused("rate-limited", f"too many submissions wait for request {key}") from None
+            row = parking.park(record, incoming, key, not_yet.queue, members_offset)
+            if not parking.room_for(row, self._all_waiting()):
+                detail = f"no request {shown(key)} is known, and too many submissions wait already"
+                raise Refused("unknown-request", detail) from None
             self.parked.append(row)
-            heapq.heappush(self._alarms, (row.parked_at + parking.WAIT, key))
+        self._set_alarm(key)
 
     def _admit(self, incoming: Incoming, key: str, members_offset: int) -> None:
         subject = self._subject(key)
         view = self._view(now=self.log_time)
         for fact in self._handlers.decide(subject.state, incoming, view):
             self._state(subject, fact, view, incoming, members_offset)
-        self._set_alarm(subject)
 
     def _resume(self, key: str) -> None:
         """What waited for a request is handled, in the order it came, as if it came now."""
-        waiting = [parked for parked in self._waiting() if parked.key == key]
         still: set[str] = set()
-        for parked in waiting:
+        for parked in list(self._waiting(key)):
             if parked.queue in still:
                 continue
             record, incoming = parking.unpark(parked, self._lane.partition)
             try:
-                self._admit(incoming, key, self._registry.next_offset)
+                self._admit(incoming, key, parked.members_offset)
             except NotYet:
                 still.add(parked.queue)
                 continue
@@ -173,7 +226,7 @@ class Draft(Generic[S]):
 
     def _expire(self, key: str) -> None:
         """What has waited its time is refused: it stands on a request that nobody raised."""
-        for parked in [parked for parked in self._waiting() if parked.key == key]:
+        for parked in list(self._waiting(key)):
             if parked.parked_at + parking.WAIT <= self.log_time:
                 record, incoming = parking.unpark(parked, self._lane.partition)
                 refused = Refused("unknown-request", f"no request {key} was raised within {_seconds(parking.WAIT)} s")
@@ -188,34 +241,40 @@ class Draft(Generic[S]):
             core, offset, _ = self.identities[name]
             self.identities[name] = (core, offset, refused.reason)
 
-    def _waiting(self) -> Iterable[Parked]:
-        for parked in (*self._lane.parked, *self.parked):
+    def _waiting(self, key: str) -> Iterator[Parked]:
+        """What waits for a request, in the order it came."""
+        own = (parked for parked in self.parked if parked.key == key)
+        for parked in (*self._lane.parked.get(key, ()), *own):
             if parked.offset not in self.unparked:
                 yield parked
 
+    def _all_waiting(self) -> Iterator[Parked]:
+        for key in {*self._lane.parked, *(parked.key for parked in self.parked)}:
+            yield from self._waiting(key)
+
     def _unpark(self, parked: Parked) -> None:
         self.unparked.add(parked.offset)
+        self._unparked_keys.add(parked.key)
 
     # --- time --------------------------------------------------------------------------------------------------------
 
     def _fall_due(self, record: Record) -> None:
         """Log time moves to the record's append time; deadlines up to there fall, oldest first, before the record."""
         self.log_time = max(self.log_time, _append_time(record))
-        while self._alarms and self._alarms[0][0] <= self.log_time:
-            at, key = heapq.heappop(self._alarms)
+        while (alarm := self._alarms.next_due(self.log_time)) is not None:
+            at, key = alarm
             self._expire(key)
             subject = self._subject(key)
-            if subject.state is None or self._handlers.due_at(subject.state) != at:
-                continue
-            view = self._view(now=at)
-            for fact in self._handlers.due(subject.state, view):
-                self._state(subject, fact, view, None, self._registry.next_offset)
-            self._set_alarm(subject)
+            if subject.state is not None and self._handlers.due_at(subject.state) == at:
+                view = self._view(now=at)
+                for fact in self._handlers.due(subject.state, view):
+                    self._state(subject, fact, view, None, self._registry.next_offset)
+            self._set_alarm(key)
+            assert self._alarms.at(key) != at, f"the deadline of {key} at {at} fell and still stands"
 
-    def _set_alarm(self, subject: Subject[S]) -> None:
-        at = None if subject.state is None else self._handlers.due_at(subject.state)
-        if at is not None and (at, subject.key) not in self._alarms[:1]:
-            heapq.heappush(self._alarms, (at, subject.key))
+    def _set_alarm(self, key: str) -> None:
+        """The earliest of the state's own deadline and the end of what waits for it."""
+        self._alarms.set(key, _alarm(self._handlers, self._subject(key).state, self._waiting(key)))
 
     # --- facts -------------------------------------------------------------------------------------------------------
 
@@ -256,7 +315,7 @@ class Draft(Generic[S]):
             original_base64=original,
         )
         outgoing = self._publisher.record(
-            Fact(data, recorded_at=_append_time(record)),
+            Fact(data, recorded_at=max(self.log_time, _append_time(record))),
             place,
             mode=None,
             position=None,
@@ -309,11 +368,10 @@ class Draft(Generic[S]):
             self.doc,
             self._lane.published,
             identities=[
-                (source, id, core, offset, outcome)
-                for (source, id), (core, offset, outcome) in self.identities.items()
+                (source, id, core, offset, outcome) for (source, id), (core, offset, outcome) in self.identities.items()
             ],
             parked=[parked for parked in self.parked if parked.offset not in self.unparked],
-            unparked=[parked.offset for parked in self._lane.parked if parked.offset in self.unparked],
+            unparked=sorted(self.unparked - {parked.offset for parked in self.parked}),
             outgoing=self.outgoing,
         )
         for subject in self._changed():
@@ -339,8 +397,12 @@ class Draft(Generic[S]):
         lane.log_time = self.log_time
         lane.doc = self.doc
         lane.step = self.step
-        lane.parked = list(self._waiting())
-        lane.alarms = self._alarms
+        for key in {parked.key for parked in self.parked} | self._unparked_keys:
+            if waiting := list(self._waiting(key)):
+                lane.parked[key] = waiting
+            else:
+                lane.parked.pop(key, None)
+        self._alarms.apply()
         self._seen.update({name: core for name, (core, _, _) in self.identities.items()})
 
     def _changed(self) -> Iterable[Subject[S]]:
@@ -350,6 +412,13 @@ class Draft(Generic[S]):
                 known is None or known.state is not subject.state or known.positions != subject.positions
             ):
                 yield subject
+
+
+def _alarm(handlers: Handlers[S], state: S | None, waiting: Iterable[Parked]) -> datetime | None:
+    """The earliest of a state's own deadline and the end of what waits for it."""
+    own = None if state is None else handlers.due_at(state)
+    ends = (parked.parked_at + parking.WAIT for parked in waiting)
+    return min((at for at in (own, *ends) if at is not None), default=None)
 
 
 def _pledge_of(incoming: Incoming) -> str | None:

@@ -33,6 +33,8 @@ class Follower:
         self._task: asyncio.Task[None] | None = None
         self._moved = asyncio.Condition()
         self._current_as_of_ms = 0
+        self.failed: asyncio.Future[BaseException] = asyncio.Future()
+        """Done when following met a bug: keys that stand still in silence would be worse than a stop."""
 
     async def start(self) -> None:
         """Reads `members` to its end, then goes on following it."""
@@ -44,6 +46,7 @@ class Follower:
         await consumer.seek_to_beginning(_TP)
         self._consumer = consumer
         self._task = asyncio.create_task(self._follow(consumer), name="follow members")
+        self._task.add_done_callback(self._ended)
         await self.catch_up()
 
     async def stop(self) -> None:
@@ -53,6 +56,10 @@ class Follower:
         for consumer in (self._consumer, self._asker):
             if consumer is not None:
                 await consumer.stop()
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.failed.set_result(error)
 
     async def catch_up(self, until: datetime | None = None) -> None:
         """Returns when everything has been folded that stood on the topic by now (or by `until`, if that is
@@ -64,9 +71,7 @@ class Follower:
             return
         end = await self._end()
         async with self._moved:
-            await asyncio.wait_for(
-                self._moved.wait_for(lambda: self.registry.next_offset >= end), timeout=_CATCH_UP_S
-            )
+            await asyncio.wait_for(self._moved.wait_for(lambda: self.registry.next_offset >= end), timeout=_CATCH_UP_S)
         if until is not None:
             self._current_as_of_ms = max(self._current_as_of_ms, to_millis(until) + 1)
 

@@ -31,9 +31,7 @@ _PROBLEM = "application/problem+json"
 
 def application(name: str, ready: Callable[[], bool], registry: Registry, *routers: APIRouter) -> FastAPI:
     """The service's HTTP application: `/health` is open, the rest as each router says."""
-    app = FastAPI(
-        title=f"Qalqan {name}", version="1", openapi_url="/openapi.json", docs_url=None, redoc_url=None
-    )
+    app = FastAPI(title=f"Qalqan {name}", version="1", openapi_url="/openapi.json", docs_url=None, redoc_url=None)
 
     @app.get("/health", summary="Whether this replica is ready")
     async def health(response: Response) -> dict[str, Any]:
@@ -131,10 +129,7 @@ async def _body(request: Request) -> bytes | None:
 
 
 def _headers(request: Request) -> list[tuple[str, str]]:
-    return [
-        (name.decode("latin-1"), value.decode("utf-8", "surrogateescape"))
-        for name, value in request.headers.raw
-    ]
+    return [(name.decode("latin-1"), value.decode("utf-8", "surrogateescape")) for name, value in request.headers.raw]
 
 
 def _problem(reason: Reason, detail: str) -> Response:

@@ -5,18 +5,17 @@ order). PostgreSQL's offsets rule: whatever fails, the next owner starts from th
 """
 
 import asyncio
-import heapq
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import asyncpg
 import structlog
 
 from chassis import ledger
-from chassis.admission import Admission, Judgement, Record, read_public
+from chassis.admission import Admission, Doubtful, Judgement, Record, read_public
 from chassis.bus import Bus, Outgoing
 from chassis.database import TRANSIENT, Pool
 from chassis.draft import Committed, Draft, Subject
@@ -24,15 +23,15 @@ from chassis.facts import Incoming, Refused
 from chassis.follower import Follower
 from chassis.handlers import Handlers, S
 from chassis.ledger import Stored, Transaction
-from chassis.parking import WAIT
 from chassis.publication import Publisher
+from qalqan import trust
 from qalqan.instants import from_millis
 from qalqan.topics import REQUESTS
 
 log = structlog.get_logger()
 
 T = TypeVar("T")
-Facts = dict[tuple[str, int], Incoming]
+Facts = dict[tuple[str, int], Incoming | None]
 
 _BATCH = 500
 _QUEUE_HIGH = 2_000
@@ -41,7 +40,6 @@ _WAVES_AHEAD = 8
 _SEEN = 50_000
 _RETRY_S = (0.05, 0.1, 0.2, 0.5, 1.0)
 _MARK_AFTER_S = 1.0
-_START_OF_TIME = datetime.min.replace(tzinfo=UTC)
 
 
 class FenceLost(Exception):
@@ -51,9 +49,9 @@ class FenceLost(Exception):
 class Seen(OrderedDict[tuple[str, str], bytes]):
     """Identities handled lately: the common repetition is answered from memory, the others from the database."""
 
-    def update(self, *args: object, **kwargs: object) -> None:
+    def update(self, *args: Any, **kwargs: Any) -> None:
         """Adds identities and forgets the oldest beyond a bound."""
-        super().update(*args, **kwargs)  # type: ignore[arg-type]
+        super().update(*args, **kwargs)
         while len(self) > _SEEN:
             self.popitem(last=False)
 
@@ -105,24 +103,7 @@ class Lane(Generic[S]):
         parked = await _patiently(lambda: ledger.load_parked(self._pool, self.partition))
         rest = await _patiently(lambda: ledger.load_outbox(self._pool, self.partition, row.published))
         subjects = {item.key: self._subject(item) for item in stored}
-        alarms = [(p.parked_at + WAIT, p.key) for p in parked]
-        for subject in subjects.values():
-            at = self._handlers.due_at(subject.state) if subject.state is not None else None
-            if at is not None:
-                alarms.append((at, subject.key))
-        heapq.heapify(alarms)
-        self.committed = Committed(
-            self.partition,
-            row.epoch,
-            row.next_offsets,
-            row.step,
-            row.published,
-            row.log_time or _START_OF_TIME,
-            row.doc,
-            subjects,
-            parked,
-            alarms,
-        )
+        self.committed = Committed.loaded(self.partition, row, subjects, parked, self._handlers)
         if rest:
             log.info("lane.outbox", partition=self.partition, records=len(rest))
             await self._bus.publish(rest)
@@ -147,7 +128,7 @@ class Lane(Generic[S]):
     @property
     def next_alarm(self) -> datetime | None:
         """When the next deadline falls, as far as is known."""
-        return self.committed.alarms[0][0] if self.committed.alarms else None
+        return self.committed.alarms.first()
 
     # --- work --------------------------------------------------------------------------------------------------------
 
@@ -189,7 +170,7 @@ class Lane(Generic[S]):
     async def _transact(self, batch: Sequence[Record], judged: dict[int, Judgement] | None = None) -> None:
         judgements = judged or await self._judge(batch)
         facts = {
-            (record.topic, record.offset): read_public(record)
+            (record.topic, record.offset): await self._believe(record)
             for record in batch
             if not self._is_submission(record)
         }
@@ -221,24 +202,44 @@ class Lane(Generic[S]):
     def _is_submission(self, record: Record) -> bool:
         return bool(record.topic == self._handlers.inbox.name)
 
+    async def _believe(self, record: Record) -> Incoming | None:
+        """A public record, if it is by whom it must be; else None: it is passed over, and said loudly."""
+        try:
+            try:
+                return read_public(record, self._follower.registry)
+            except Doubtful as doubt:
+                if str(doubt) != trust.UNKNOWN_KEY:
+                    raise
+                await self._follower.catch_up(until=from_millis(record.timestamp))
+                return read_public(record, self._follower.registry)
+        except Doubtful as doubt:
+            log.error(
+                "fact.doubtful",
+                topic=record.topic,
+                partition=record.partition,
+                offset=record.offset,
+                why=str(doubt),
+            )
+            return None
+
     async def _judge(self, batch: Sequence[Record]) -> dict[int, Judgement]:
-        judgements = {record.offset: self._judge_one(record) for record in batch if self._is_submission(record)}
+        now = self.committed.log_time
+        at: dict[int, datetime] = {}
+        submissions = [record for record in batch if self._is_submission(record)]
+        for record in submissions:
+            now = at[record.offset] = max(now, from_millis(record.timestamp))
+        judgements = {record.offset: self._admission.judge(record, at[record.offset]) for record in submissions}
         unknown = [
             record
-            for record in batch
-            if self._is_submission(record)
-            and (refused := judgements[record.offset].refused) is not None
-            and refused.reason == "unknown-key"
+            for record in submissions
+            if (refused := judgements[record.offset].refused) is not None and refused.reason == "unknown-key"
         ]
         if unknown:
             # All of them were appended before we ask: one look at `members` answers for the whole batch, so that a
             # flood of forgeries costs no more than one.
-            await self._follower.catch_up(until=max(from_millis(record.timestamp) for record in unknown))
-            judgements.update({record.offset: self._judge_one(record) for record in unknown})
+            await self._follower.catch_up(until=max(at[record.offset] for record in unknown))
+            judgements.update({r.offset: self._admission.judge(r, at[r.offset]) for r in unknown})
         return judgements
-
-    def _judge_one(self, record: Record) -> Judgement:
-        return self._admission.judge(record, max(self.committed.log_time, from_millis(record.timestamp)))
 
     async def _draft(
         self, batch: Sequence[Record], judgements: dict[int, Judgement], facts: Facts, known: Sequence[Stored]
@@ -259,13 +260,13 @@ class Lane(Generic[S]):
                 continue
             if self._is_submission(record):
                 draft.take_submission(record, judgements[record.offset])
+            elif (fact := facts[record.topic, record.offset]) is not None:
+                draft.take_fact(record, fact)
             else:
-                draft.take_fact(record, facts[record.topic, record.offset])
+                draft.pass_over(record)
         return draft
 
-    async def _load_cold(
-        self, judgements: dict[int, Judgement], facts: Facts
-    ) -> dict[str, Subject[S]]:
+    async def _load_cold(self, judgements: dict[int, Judgement], facts: Facts) -> dict[str, Subject[S]]:
         """Requests that are not in the hot set: closed, or new.
 
         The first event of a key needs no look: should it be a repetition, the commit finds the key taken.

@@ -38,9 +38,10 @@ with fence as (
     select r.key, r.name, r.doc::jsonb from fence, unnest($17::text[], $18::text[], $19::text[]) r (key, name, doc)
     on conflict (key, name) do update set doc = excluded.doc
 ), parking as (
-    insert into parked (partition, "offset", key, queue, source, record, parked_at)
+    insert into parked (partition, "offset", key, queue, source, record, parked_at, members_offset)
     select $1, r.* from fence,
-        unnest($20::bigint[], $21::text[], $22::text[], $23::text[], $24::bytea[], $25::timestamptz[]) r
+        unnest($20::bigint[], $21::text[], $22::text[], $23::text[], $24::bytea[], $25::timestamptz[],
+            $35::bigint[]) r
 ), unparking as (
     delete from parked using fence where partition = $1 and "offset" = any($26::bigint[])
 ), outgoing as (
@@ -62,6 +63,8 @@ class Parked:
     source: str
     record: bytes
     parked_at: datetime
+    members_offset: int
+    """The next offset of `members` when it was judged."""
 
 
 @dataclass(slots=True)
@@ -147,6 +150,7 @@ async def commit(pool: Pool, tx: Transaction) -> bool:
             [out.value for out, _ in tx.outgoing],
             [_dump_headers(out.headers) for out, _ in tx.outgoing],
             [is_new for _, is_new, _, _, _ in tx.subjects],
+            [parked.members_offset for parked in tx.parked],
         )
         is not None
     )
@@ -221,14 +225,16 @@ async def _with_parts(pool: Pool, rows: list[Any]) -> list[Stored]:
 async def load_parked(pool: Pool, partition: int) -> list[Parked]:
     """What waits in a lane, in the order it came."""
     rows = await pool.fetch(
-        """select "offset", key, queue, source, record, parked_at from parked
+        """select "offset", key, queue, source, record, parked_at, members_offset from parked
            where partition = $1 order by "offset" """,
         partition,
     )
     return [Parked(*row) for row in rows]
 
 
-async def load_identities(pool: Pool, partition: int, names: Collection[tuple[str, str]]) -> dict[tuple[str, str], bytes]:
+async def load_identities(
+    pool: Pool, partition: int, names: Collection[tuple[str, str]]
+) -> dict[tuple[str, str], bytes]:
     """The core digest of each (source, id) that was seen before."""
     rows = await pool.fetch(
         """select source, id, core from inbox join unnest($2::text[], $3::text[]) r (source, id) using (source, id)
@@ -249,7 +255,13 @@ async def load_outbox(pool: Pool, partition: int, after_step: int) -> list[Outgo
         after_step,
     )
     return [
-        Outgoing(row["topic"], row["to_partition"], row["key"].encode(), row["value"], _load_headers(row["headers"]))
+        Outgoing(
+            row["topic"],
+            row["to_partition"],
+            row["key"].encode(),
+            row["value"],
+            _load_headers(row["headers"]),
+        )
         for row in rows
     ]
 

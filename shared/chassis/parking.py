@@ -20,7 +20,7 @@ REQUEST_LIMIT = 1_000
 SOURCE_LIMIT = 10_000
 
 
-def park(record: Record, incoming: Incoming, key: str, queue: str) -> Parked:
+def park(record: Record, incoming: Incoming, key: str, queue: str, members_offset: int) -> Parked:
     """The row of a submission that waits."""
     whole = {
         "topic": record.topic,
@@ -30,7 +30,13 @@ def park(record: Record, incoming: Incoming, key: str, queue: str) -> Parked:
         "value": base64.b64encode(record.value or b"").decode(),
     }
     return Parked(
-        record.offset, key, queue, incoming.event.source, json.dumps(whole).encode(), incoming.recorded_at
+        record.offset,
+        key,
+        queue,
+        incoming.event.source,
+        json.dumps(whole).encode(),
+        incoming.recorded_at,
+        members_offset,
     )
 
 

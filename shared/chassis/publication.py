@@ -3,6 +3,7 @@
 import hashlib
 import json
 import uuid
+from dataclasses import replace
 from datetime import datetime
 
 from chassis.bus import Outgoing
@@ -11,7 +12,7 @@ from qalqan.envelope import Event, to_kafka
 from qalqan.events import EVENTS, EventType, dump, type_of
 from qalqan.instants import format_instant
 from qalqan.signing import SigningKey, sign
-from qalqan.topics import MEMBERS, REQUEST_TOPICS, Topic, partition_of
+from qalqan.topics import REQUEST_TOPICS, Topic, partition_of
 
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "urn:qalqan:event")
 _KEPT = ("correlationid", "traceparent")
@@ -68,9 +69,11 @@ class Publisher:
             for name in _KEPT:
                 if name in cause.event.extensions:
                     extensions[name] = cause.event.extensions[name]
-        if topic == MEMBERS:
-            extensions.pop("membersoffset")
-        key, value, headers = to_kafka(_with_extensions(event, extensions))
+        key, value, headers = to_kafka(replace(event, extensions=extensions))
+        size = len(key) + len(value) + sum(len(name) + len(content) for name, content in headers)
+        if size > topic.max_message_bytes:
+            # Said before the commit: what the broker will never take must not be promised.
+            raise ValueError(f"{type(fact.data).__name__} of {subject} has {size} bytes of {topic.max_message_bytes}")
         return Outgoing(topic.name, partition_of(subject, topic.partitions), key, value, headers)
 
     def _statement(self, fact: Fact, subject: str, now: datetime) -> Event:
@@ -89,18 +92,3 @@ class Publisher:
             data=data,
         )
         return sign(event, self._key)
-
-
-def _with_extensions(event: Event, extensions: dict[str, str]) -> Event:
-    return Event(
-        id=event.id,
-        source=event.source,
-        type=event.type,
-        subject=event.subject,
-        time=event.time,
-        datacontenttype=event.datacontenttype,
-        data=event.data,
-        dataschema=event.dataschema,
-        dssematerial=event.dssematerial,
-        extensions=extensions,
-    )

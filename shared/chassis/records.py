@@ -61,9 +61,7 @@ def _by_hand(buffer: bytes) -> Iterator[_DefaultRecordPy]:
             raise CorruptRecordException(f"a record of {length} bytes ends {at - end} bytes beside its end")
         log_time = batch.timestamp_type == batch.LOG_APPEND_TIME
         timestamp = batch.max_timestamp if log_time else batch.first_timestamp + time_delta
-        yield _DefaultRecordPy(
-            batch.base_offset + offset_delta, timestamp, batch.timestamp_type, key, value, headers
-        )
+        yield _DefaultRecordPy(batch.base_offset + offset_delta, timestamp, batch.timestamp_type, key, value, headers)
 
 
 def _bytes(body: bytearray, at: int) -> tuple[bytes | None, int]:

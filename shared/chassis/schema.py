@@ -57,6 +57,7 @@ LANE_TABLES = (
         source    text not null,
         record    bytea not null,
         parked_at timestamptz not null,
+        members_offset bigint not null,
         primary key (partition, "offset")
     )""",
 )

@@ -151,12 +151,13 @@ async def _run(service: Any) -> int:
     async def lifespan() -> AsyncIterator[None]:
         nonlocal code
         async with service.running() as lanes:
-            watch = asyncio.create_task(_watch(lanes.failed, app))
+            failures = (lanes.failed, service.parts.follower.failed)
+            watch = asyncio.create_task(_watch(failures, app))
             try:
                 yield
             finally:
                 watch.cancel()
-                if lanes.failed.done():
+                if any(failed.done() for failed in failures):
                     code = 1
 
     app = FastStream(service.parts.bus.broker, logger=None, lifespan=lifespan)
@@ -164,7 +165,8 @@ async def _run(service: Any) -> int:
     return code
 
 
-async def _watch(failed: asyncio.Future[BaseException], app: FastStream) -> None:
-    error = await asyncio.shield(failed)
+async def _watch(failures: Sequence[asyncio.Future[BaseException]], app: FastStream) -> None:
+    done, _ = await asyncio.wait(failures, return_when=asyncio.FIRST_COMPLETED)
+    error = done.pop().result()
     log.critical("service.stopped", error=repr(error), exc_info=error)
     app.exit()

@@ -36,8 +36,6 @@ CAPABILITIES: Final[dict[str, str]] = {
     "other": "Something else, named in `text`",
 }
 
-UNITS: Final[frozenset[str]] = frozenset(
-    {"team", "person", "dog", "vehicle", "aircraft", "item", "kg", "t", "l", "m3"}
-)
+UNITS: Final[frozenset[str]] = frozenset({"team", "person", "dog", "vehicle", "aircraft", "item", "kg", "t", "l", "m3"})
 CURRENCY: Final = re.compile(r"[A-Z]{3}")
 """A currency's code stands for an amount of cash (ISO 4217 form)."""

@@ -252,27 +252,19 @@ class Client:
         }
         return await self.submit("VoteCast", data | texts)
 
-    async def commit(
-        self, request_id: str, pledge_id: str, quantity: int, at: str, **more: Any
-    ) -> Submission:
+    async def commit(self, request_id: str, pledge_id: str, quantity: int, at: str, **more: Any) -> Submission:
         """ResourceCommitted: this state's own go. `at`: instant; `more`: `place`, `line_id`."""
         return await self._report("ResourceCommitted", request_id, pledge_id, quantity, at, more)
 
-    async def depart(
-        self, request_id: str, pledge_id: str, quantity: int, at: str, **more: Any
-    ) -> Submission:
+    async def depart(self, request_id: str, pledge_id: str, quantity: int, at: str, **more: Any) -> Submission:
         """ResourceDeparted, as `commit`."""
         return await self._report("ResourceDeparted", request_id, pledge_id, quantity, at, more)
 
-    async def arrive(
-        self, request_id: str, pledge_id: str, quantity: int, at: str, **more: Any
-    ) -> Submission:
+    async def arrive(self, request_id: str, pledge_id: str, quantity: int, at: str, **more: Any) -> Submission:
         """ResourceArrived, as `commit`; also the affected state's to say."""
         return await self._report("ResourceArrived", request_id, pledge_id, quantity, at, more)
 
-    async def release(
-        self, request_id: str, pledge_id: str, quantity: int, at: str, **more: Any
-    ) -> Submission:
+    async def release(self, request_id: str, pledge_id: str, quantity: int, at: str, **more: Any) -> Submission:
         """ResourceReleased, as `arrive`."""
         return await self._report("ResourceReleased", request_id, pledge_id, quantity, at, more)
 
@@ -313,9 +305,7 @@ class Client:
         else:
             chosen = of
         named = [topics.BY_NAME[topic] if isinstance(topic, str) else topic for topic in chosen]
-        return Feed(
-            self, _partitions(named, request_id), key=request_id, beginning=from_beginning, since_ms=since_ms
-        )
+        return Feed(self, _partitions(named, request_id), key=request_id, beginning=from_beginning, since_ms=since_ms)
 
     async def read(self, of: Iterable[Topic], request_id: str | None = None) -> list[Message]:
         """All that stands on these topics now, as it stands: repetitions too, and no signature checked.
@@ -552,9 +542,7 @@ def _partitions(of: list[Topic], request_id: str | None) -> list[TopicPartition]
     found = []
     for topic in of:
         one = request_id is not None and topic in topics.REQUEST_TOPICS
-        numbers = (
-            [topics.partition_of(request_id or "", topic.partitions)] if one else range(topic.partitions)
-        )
+        numbers = [topics.partition_of(request_id or "", topic.partitions)] if one else range(topic.partitions)
         found += [TopicPartition(topic.name, number) for number in numbers]
     return found
 

@@ -167,7 +167,10 @@ class PledgeWithdrawn(Model):
 
 
 class PledgeAccepted(Model):
-    """The affected state accepts a quantity of a pledge's revision; `by` policy: the pledge service, as the request allows."""
+    """The affected state accepts a quantity of a pledge's revision.
+
+    `by` policy: the pledge service does, as the request allows.
+    """
 
     request_id: RequestId
     pledge_id: Identifier

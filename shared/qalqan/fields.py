@@ -3,7 +3,15 @@
 from datetime import datetime, timedelta
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    WithJsonSchema,
+)
 
 from qalqan.catalogue import CAPABILITIES, CURRENCY, UNITS
 from qalqan.instants import format_instant, parse_duration, parse_instant
@@ -79,7 +87,9 @@ KeyId = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Text = Annotated[str, Field(min_length=1)]
 Quantity = Annotated[int, Field(ge=1)]
 Revision = Annotated[int, Field(ge=1)]
-Capability = Annotated[str, AfterValidator(_capability), WithJsonSchema({"type": "string", "enum": sorted(CAPABILITIES)})]
+Capability = Annotated[
+    str, AfterValidator(_capability), WithJsonSchema({"type": "string", "enum": sorted(CAPABILITIES)})
+]
 Unit = Annotated[
     str,
     AfterValidator(_unit),

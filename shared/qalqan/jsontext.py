@@ -175,9 +175,7 @@ def _in_place(read: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return reading
 
 
-_STRICT = json.JSONDecoder(
-    object_pairs_hook=_object, parse_int=_integer, parse_float=_number, parse_constant=_constant
-)
+_STRICT = json.JSONDecoder(object_pairs_hook=_object, parse_int=_integer, parse_float=_number, parse_constant=_constant)
 _EXPLAINING = json.JSONDecoder(
     object_pairs_hook=_in_place(_object),
     parse_int=_in_place(_integer),

@@ -211,5 +211,3 @@ def registered_key(registration: KeyRegistered, event: Event, network: str) -> R
 def possession_claim(network: str, source: str, key_id: str) -> bytes:
     """What a key signs to prove that its holder has it: RFC 8785 of network, source and key id."""
     return jsontext.canonical({"network": network, "source": source, "key_id": key_id})
-
-

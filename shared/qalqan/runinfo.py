@@ -46,9 +46,7 @@ class RunInfo(BaseModel):
         try:
             return cls.model_validate_json(path.read_bytes())
         except FileNotFoundError as error:
-            raise NotRunning(
-                f"{path} is not there: start the system with `qalqan up`, or set {HOME}"
-            ) from error
+            raise NotRunning(f"{path} is not there: start the system with `qalqan up`, or set {HOME}") from error
         except (OSError, ValidationError) as error:
             raise NotRunning(f"{path} cannot be read: {error}") from error
 

@@ -23,15 +23,9 @@ def submit(
         Path | None,
         typer.Option(help="The key file to sign with; without it, the running system's development key."),
     ] = None,
-    source: Annotated[
-        str | None, typer.Option(help="Another source than qalqan://<network>/states/<state>.")
-    ] = None,
-    wait: Annotated[
-        bool, typer.Option("--wait", help="Wait until it is admitted or rejected, and say which.")
-    ] = False,
-    timeout_s: Annotated[
-        float, typer.Option("--timeout", min=0, help="How long to wait, in seconds.")
-    ] = 30.0,
+    source: Annotated[str | None, typer.Option(help="Another source than qalqan://<network>/states/<state>.")] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until it is admitted or rejected, and say which.")] = False,
+    timeout_s: Annotated[float, typer.Option("--timeout", min=0, help="How long to wait, in seconds.")] = 30.0,
 ) -> None:
     """Sign what a file says, and send it to the running system ($QALQAN_HOME/run.json).
 

@@ -77,8 +77,6 @@ ALL = (*INBOXES, *PUBLIC)
 BY_NAME = {topic.name: topic for topic in ALL}
 
 
-
-
 def partition_of(key: str, partitions: int = KEYED_PARTITIONS) -> int:
     """The partition of a record key: Java's and aiokafka's default, `(murmur2(key) & 0x7fffffff) % partitions`."""
     return int(murmur2(key.encode()) & 0x7FFFFFFF) % partitions

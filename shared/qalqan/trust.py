@@ -54,9 +54,7 @@ def doubt(event: Event, topic: str, appended_at: datetime, registry: Registry) -
     return _doubt_signer(event, topic, kind, key, appended_at)
 
 
-def _doubt_signer(
-    event: Event, topic: str, kind: EventType, key: RegisteredKey, appended_at: datetime
-) -> str | None:
+def _doubt_signer(event: Event, topic: str, kind: EventType, key: RegisteredKey, appended_at: datetime) -> str | None:
     source = Source.parse(event.source)
     if source is None:
         return f"{event.source!r} is no source"

@@ -19,9 +19,7 @@ class Unreadable(ValueError):
 
 
 def verify(
-    file: Annotated[
-        Path, typer.Argument(help="A certificate, or a whole event that closes a ballot (JSON).")
-    ],
+    file: Annotated[Path, typer.Argument(help="A certificate, or a whole event that closes a ballot (JSON).")],
     root: Annotated[Path, typer.Option(help="root.json of the network: all that is trusted.")],
 ) -> None:
     """Check a decision: every signature, key and digest, the roll, the rule's outcome.
@@ -56,9 +54,7 @@ def judge(obj: dict[str, Any], root: "Root") -> tuple[list[str], str]:
         except BadEnvelope as error:
             return [f"event: {error}"], ""
         reasons = verify_event(event, root)
-        return reasons, "" if reasons else _summary(
-            parse(event.data, max_string=None)["certificate"], event.source
-        )
+        return reasons, "" if reasons else _summary(parse(event.data, max_string=None)["certificate"], event.source)
     if not _OF_A_CERTIFICATE & obj.keys():
         raise Unreadable("neither a certificate nor an event")
     reasons = verify_certificate(obj, root)

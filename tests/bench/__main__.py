@@ -39,17 +39,13 @@ def main() -> int:
     parser.add_argument("--only", choices=names, help="run this one alone")
     parser.add_argument("--samples", type=int, default=150, help="of each side of a latency (default: 150)")
     parser.add_argument("--seed", type=int, default=2023, help="of the random gaps between messages")
-    parser.add_argument(
-        "--where", action="store_true", help="say where last_vote_to_authorized spends its time"
-    )
+    parser.add_argument("--where", action="store_true", help="say where last_vote_to_authorized spends its time")
     asked = parser.parse_args()
     if asked.only in NOT_YET:
         progress.print(f"{asked.only} is not there yet: it {NOT_YET[asked.only]}.")
         return 2
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
-    uvloop.run(
-        _where(asked.samples, asked.seed) if asked.where else _bench(asked.only, asked.samples, asked.seed)
-    )
+    uvloop.run(_where(asked.samples, asked.seed) if asked.where else _bench(asked.only, asked.samples, asked.seed))
     return 0
 
 

@@ -15,10 +15,12 @@ class Side:
 
     samples: Sequence[float]
     what: str
+    more_is_better: bool = False
+    """Of a rate, the 99th percentile is the one that 99 of 100 samples reach: the slow end, as of a duration."""
 
     def quantile(self, share: float) -> float:
-        """The smallest sample that at least `share` of them do not exceed (nearest rank)."""
-        ordered = sorted(self.samples)
+        """The sample that at least `share` of them are no worse than (nearest rank)."""
+        ordered = sorted(self.samples, reverse=self.more_is_better)
         return ordered[max(0, -int(-share * len(ordered) // 1) - 1)]
 
     def as_json(self) -> dict[str, Any]:

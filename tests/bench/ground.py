@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import random
 import sys
 import time
 import uuid
@@ -87,16 +86,10 @@ class Ground:
 
 
 @contextlib.asynccontextmanager
-async def standing(
-    home: Path, samples: int, seed: int, *, marks: Path | None = None
-) -> AsyncIterator[Ground]:
+async def standing(home: Path, samples: int, seed: int, *, marks: Path | None = None) -> AsyncIterator[Ground]:
     """The system, started for the length of the block. `marks`: services write there what they did when."""
     progress.print("Starting Kafka, PostgreSQL and five services ...")
-    stack = (
-        Stack(home)
-        if marks is None
-        else Stack(home, command=_traced, extra={"QALQAN_BENCH_MARKS": str(marks)})
-    )
+    stack = Stack(home) if marks is None else Stack(home, command=_traced, extra={"QALQAN_BENCH_MARKS": str(marks)})
     await asyncio.to_thread(stack.start)
     try:
         run = RunInfo.load(home / "run.json")
@@ -149,9 +142,7 @@ class Reader:
 
     async def __aenter__(self) -> "Reader":
         await self._consumer.start()
-        partitions = [
-            TopicPartition(topic, number) for topic in self._topics for number in range(KEYED_PARTITIONS)
-        ]
+        partitions = [TopicPartition(topic, number) for topic in self._topics for number in range(KEYED_PARTITIONS)]
         self._consumer.assign(partitions)
         await self._consumer.seek_to_end(*partitions)
         for partition in partitions:
@@ -242,8 +233,3 @@ async def one_vote_short(ground: Ground, ballots: Sequence[Open]) -> list[Signed
         await asyncio.wait_for(asyncio.gather(*done), 60)
     await asyncio.sleep(2.0)  # the votes are handled as well, and what runs after (offsets, marks) has run
     return [ground.signed("UZ", "VoteCast", ballot.vote("UZ")) for ballot in ballots]
-
-
-def gaps(seed: int) -> random.Random:
-    """The source of one side's random gaps."""
-    return random.Random(seed)

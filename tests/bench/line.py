@@ -136,9 +136,7 @@ async def _template(ground: Ground, service: str, topic: str, key: str) -> Templ
 
 
 @asynccontextmanager
-async def _beside(
-    ground: Ground, what: str, ours: Stream, first: Template, second: Template
-) -> AsyncIterator[Run]:
+async def _beside(ground: Ground, what: str, ours: Stream, first: Template, second: Template) -> AsyncIterator[Run]:
     """Our side and two relays, each with random gaps of its own, one message in flight at a time."""
     kafka, database = ground.run.kafka, ground.run.database
     async with AsyncExitStack() as stack:

@@ -89,9 +89,7 @@ async def template(database: str, service: str, topic: str, key: str) -> Templat
         xmin, partition = out[0]["xmin"], out[0]["partition"]
         lane = await connection.fetchrow("select next_offsets, doc from lane where partition = $1", partition)
         subject = await connection.fetchrow("select positions, doc from subject where key = $1", key)
-        parts = await connection.fetch(
-            "select name, doc from part where key = $1 and xmin::text = $2", key, xmin
-        )
+        parts = await connection.fetch("select name, doc from part where key = $1 and xmin::text = $2", key, xmin)
         identities = await connection.fetchval(
             "select count(*) from inbox where partition = $1 and xmin::text = $2", partition, xmin
         )
@@ -263,9 +261,7 @@ async def relaying(
     admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
     await admin.start()
     config = DECISIONS.config()
-    await admin.create_topics(
-        [NewTopic(topic, KEYED_PARTITIONS, 1, topic_configs=config) for topic in topics]
-    )
+    await admin.create_topics([NewTopic(topic, KEYED_PARTITIONS, 1, topic_configs=config) for topic in topics])
     await admin.close()
     hops = [
         Hop(f"{name}-{number + 1}", kafka, topics[number], topics[number + 1], plan, database)

@@ -44,12 +44,8 @@ def _wrap_all(service: str) -> None:
     _after(Lane, "_draft", stage("drafted"), lambda args, _: keys_of(args[1]))
     _before(ledger, "commit", stage("committing"), lambda _, tx: _out(tx))
     _after(ledger, "commit", stage("committed"), lambda args, _: _out(args[1]))
-    _before(
-        Bus, "publish", stage("publishing"), lambda _, wave: [f"{o.topic}|{o.key.decode()}" for o in wave]
-    )
-    _after(
-        Bus, "publish", stage("published"), lambda args, _: [f"{o.topic}|{o.key.decode()}" for o in args[1]]
-    )
+    _before(Bus, "publish", stage("publishing"), lambda _, wave: [f"{o.topic}|{o.key.decode()}" for o in wave])
+    _after(Bus, "publish", stage("published"), lambda args, _: [f"{o.topic}|{o.key.decode()}" for o in args[1]])
 
 
 def _out(tx: Any) -> list[str]:

@@ -47,9 +47,12 @@ async def votes_per_second(ground: Ground) -> list[Figure]:
             Side(
                 ours,
                 f"{count} votes at once: first append to inbox.votes -> last append to votes, all durable",
+                more_is_better=True,
             ),
             Side(
-                bare, "bare aiokafka consumer, envelope and data parsed, PyNaCl on two threads, nothing kept"
+                bare,
+                "bare aiokafka consumer, envelope and data parsed, PyNaCl on two threads, nothing kept",
+                more_is_better=True,
             ),
             goal="(later)",
         )

@@ -49,9 +49,7 @@ async def where(home: Path, samples: int, seed: int, console: Console) -> None:
             standing(home, samples, seed, marks=Path(folder)) as ground,
             last_votes(ground) as run,
         ):
-            log = await _appended(
-                ground.run.kafka, [*_TOPICS, *(f"bench.vote-durable.{n}" for n in range(3))]
-            )
+            log = await _appended(ground.run.kafka, [*_TOPICS, *(f"bench.vote-durable.{n}" for n in range(3))])
         found = marks.read(Path(folder))
     events = {name: {**found.get(name, {}), **log.get(name, {})} for name in {*found, *log}}
     relay = [

@@ -61,9 +61,7 @@ class Replica:
 def first(system: Stack, service: str) -> Replica:
     """The replica that the runner keeps."""
     process = system.processes[service]
-    return Replica(
-        service, system.home / "logs" / f"{service}.log", lambda: process.pid, lambda: process.exit_code
-    )
+    return Replica(service, system.home / "logs" / f"{service}.log", lambda: process.pid, lambda: process.exit_code)
 
 
 @contextlib.asynccontextmanager

@@ -19,9 +19,7 @@ _SESSION_S = {1: 6.0, 2: 3.0}
 
 async def pairs(system: Stack, stack: AsyncExitStack) -> list[tuple[Replica, Replica]]:
     """Two replicas of each service that is frozen here."""
-    seconds = await asyncio.gather(
-        *(stack.enter_async_context(second(system, service)) for service in SERVICES)
-    )
+    seconds = await asyncio.gather(*(stack.enter_async_context(second(system, service)) for service in SERVICES))
     return [(first(system, replica.service), replica) for replica in seconds]
 
 

@@ -38,9 +38,7 @@ async def deliver_again(system: Stack, messages: list[Message]) -> None:
     try:
         for message in messages:
             key, value, headers = to_kafka(message.event)
-            await producer.send_and_wait(
-                message.topic, value, key=key, partition=message.partition, headers=headers
-            )
+            await producer.send_and_wait(message.topic, value, key=key, partition=message.partition, headers=headers)
     finally:
         await producer.stop()
 

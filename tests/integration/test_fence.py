@@ -77,7 +77,7 @@ def transaction(row: LaneRow, offset: int, partition: int = 0) -> Transaction:
         identities=[("qalqan://t/states/TR", f"event-{partition}-{offset}", b"core", offset, None)],
         subjects=[(key, True, True, {REQUESTS.name: 1}, {"status": "open"})],
         parts=[(key, "vote", {})],
-        parked=[Parked(offset, key, "AZ-1", "qalqan://t/states/AZ", b"{}", NOW)],
+        parked=[Parked(offset, key, "AZ-1", "qalqan://t/states/AZ", b"{}", NOW, 3)],
         outgoing=[(out, 1), (replace(out, topic="rejections"), None)],
     )
 
@@ -182,7 +182,7 @@ def lane_on(pool: Pool, system: Stack, partition: int) -> Lane[Request]:
 
 async def test_a_commit_whose_answer_is_lost_is_looked_up(pool: Pool, schema: str, system: Stack) -> None:
     """Backends are ended at any moment under load: each transaction stands once, and no fence is lost."""
-    lanes, commits = 4, 150
+    lanes, commits = 4, 80
     chance = random.Random(5)
     done = asyncio.Event()
 

@@ -68,9 +68,7 @@ SUBMISSIONS: list[tuple[Topic, Make]] = [
     (topics.INBOX_VOTES, a_vote),
     (topics.INBOX_GOVERNANCE, a_key),
 ]
-each_owner = pytest.mark.parametrize(
-    ("inbox", "make"), SUBMISSIONS, ids=[topic.name for topic, _ in SUBMISSIONS]
-)
+each_owner = pytest.mark.parametrize(("inbox", "make"), SUBMISSIONS, ids=[topic.name for topic, _ in SUBMISSIONS])
 each_mode = pytest.mark.parametrize("spell", [binary, structured])
 
 
@@ -94,9 +92,7 @@ async def test_a_submission_is_taken_and_admitted(
     (written,) = await stranger.written_since(before)
     assert answer.headers["location"] == f"/submissions/{inbox.name}/{written.partition}/{written.offset}"
     assert written.partition == partition_of(str(event.subject), inbox.partitions)
-    admitted = await stranger.watch.first(
-        lambda it: (it.event.source, it.event.id) == (event.source, event.id)
-    )
+    admitted = await stranger.watch.first(lambda it: (it.event.source, it.event.id) == (event.source, event.id))
     assert replace(admitted.event, extensions={}) == replace(event, extensions={})
 
 
@@ -236,9 +232,7 @@ MANGLED: dict[str, tuple[Callable[[list[tuple[str, str]]], list[tuple[str, str]]
 
 
 @pytest.mark.parametrize("how", MANGLED)
-async def test_a_bad_envelope_is_a_problem_too(
-    stranger: Stranger, http: httpx2.AsyncClient, how: str
-) -> None:
+async def test_a_bad_envelope_is_a_problem_too(stranger: Stranger, http: httpx2.AsyncClient, how: str) -> None:
     """What cannot be an event is said to be none."""
     mangle, body = MANGLED[how]
     good_headers, good_body = to_http(request(stranger))
@@ -253,9 +247,7 @@ async def test_a_bad_envelope_is_a_problem_too(
     assert answer.json()["reason"] == "bad-envelope", answer.text
 
 
-async def test_what_is_not_there_is_a_problem_without_a_reason(
-    stranger: Stranger, http: httpx2.AsyncClient
-) -> None:
+async def test_what_is_not_there_is_a_problem_without_a_reason(stranger: Stranger, http: httpx2.AsyncClient) -> None:
     """404 and 405, in the same form."""
     base = stranger.run.http["request"]
     _check_problem(await http.get(f"{base}/nothing"), 404)
@@ -281,9 +273,7 @@ async def test_health_is_open(stranger: Stranger, http: httpx2.AsyncClient) -> N
         assert (answer.status_code, answer.json()["service"], answer.json()["ready"]) == (200, service, True)
 
 
-async def test_the_stream_is_for_those_who_show_the_token(
-    stranger: Stranger, http: httpx2.AsyncClient
-) -> None:
+async def test_the_stream_is_for_those_who_show_the_token(stranger: Stranger, http: httpx2.AsyncClient) -> None:
     """401 without, and with another; 400 for a place that this stream never gave."""
     url = f"{stranger.run.http['notify']}/stream"
     for authorization in (None, "Bearer wrong", "Basic Og==", f"Bearer {stranger.run.token}x"):
@@ -352,9 +342,7 @@ class Reader:
         return {each.body["subject"] for each in told if each.body["type"] == "qalqan.BallotOpened.v1"}
 
 
-async def test_the_stream_goes_on_where_it_was_cut(
-    system: Stack, stranger: Stranger, http: httpx2.AsyncClient
-) -> None:
+async def test_the_stream_goes_on_where_it_was_cut(system: Stack, stranger: Stranger, http: httpx2.AsyncClient) -> None:
     """notify is killed while somebody reads and events come: none is missing, and none comes twice."""
     reader = Reader(system, http)
     async with reader.reading(None) as events:
@@ -394,9 +382,7 @@ async def test_from_zero_the_stream_gives_everything(
 ) -> None:
     """Every record of every public topic once, each topic's partition in order, each as it stands there."""
     await stranger.raised()
-    there = {
-        (it.topic, it.partition, it.offset): it.event for it in await stranger.client.read(topics.PUBLIC)
-    }
+    there = {(it.topic, it.partition, it.offset): it.event for it in await stranger.client.read(topics.PUBLIC)}
     reader = Reader(system, http)
     async with asyncio.timeout(PATIENCE_S), reader.reading(0) as events:
         missing = set(there)

@@ -62,9 +62,7 @@ def test_a_jar_that_differs_from_the_lock_is_refused_by_name(tmp_path: Path) -> 
     jar.parent.mkdir()
     jar.write_bytes(b"as released")
     lock = tmp_path / "lock"
-    lock.write_text(
-        f"# a comment\norg.example:one:1.0 {jar.name} 11 {hashlib.sha256(b'as released').hexdigest()}\n"
-    )
+    lock.write_text(f"# a comment\norg.example:one:1.0 {jar.name} 11 {hashlib.sha256(b'as released').hexdigest()}\n")
     assert kafka_jars(tmp_path, lock) == [jar]
 
     jar.write_bytes(b"as changed!")
@@ -193,9 +191,7 @@ def test_brokers_and_databases_of_others_are_used_where_the_environment_names_th
 
         assert asyncio.run(who()) == "qalqan_notify in notify"
     # The guest has set passwords of its own.
-    asyncio.run(
-        roles.prepare(infra.database_url, {name: secret(infra.home, f"database.{name}") for name in SERVICES})
-    )
+    asyncio.run(roles.prepare(infra.database_url, {name: secret(infra.home, f"database.{name}") for name in SERVICES}))
 
 
 def test_one_home_has_one_runner(infra: Infrastructure) -> None:

@@ -61,9 +61,7 @@ class World:
         }
         return Root.model_validate({"network": NETWORK, "keys": [entry]})
 
-    def event(
-        self, actor: str, name: str, said: Json, key: Ed25519Key | None = None, **changes: Any
-    ) -> Event:
+    def event(self, actor: str, name: str, said: Json, key: Ed25519Key | None = None, **changes: Any) -> Event:
         """A signed event, about the request; `changes` are made before it is signed."""
         event = Event(
             id=f"{name}-{actor.replace('/', '-')}",

@@ -25,6 +25,7 @@ from qalqan.events import (
     VoteCast,
 )
 from qalqan.fields import Model
+from qalqan.registry import Registry
 from qalqan.sources import service_source
 from services.consensus import store
 from services.consensus.domain import DEFAULT, Chain, Court, Rules, State, decide, due, due_at, evolve
@@ -138,7 +139,7 @@ class Hearing:
         """The state folded from the public topics through `evolve` alone."""
         state = None
         for event in self.topics_written:
-            state = evolve(state, forwarded(read_back(event)))
+            state = evolve(state, forwarded(read_back(event, self.network.registry)))
         return state
 
     # --- the shell -----------------------------------------------------------------------------------------
@@ -167,9 +168,7 @@ class Hearing:
         return [fact.data for fact in facts]
 
     def _publish(self, fact: Fact, cause: Incoming | None) -> Event:
-        same_topic = [
-            event for event in self.topics_written if event.extensions["x"] == public_topic(fact).name
-        ]
+        same_topic = [event for event in self.topics_written if event.extensions["x"] == public_topic(fact).name]
         record = Publisher(CONSENSUS, self.network.keys[CONSENSUS]).record(
             fact,
             self.request_id,
@@ -197,8 +196,9 @@ class Hearing:
         self.state = loaded
 
 
-def read_back(event: Event) -> Incoming:
+def read_back(event: Event, registry: Registry) -> Incoming:
     """An event of a public topic, as its readers get it."""
     key, value, headers = to_kafka(event)
     topic = event.extensions["x"]
-    return read_public(published(Outgoing(topic, topics.partition_of(key.decode()), key, value, headers)))
+    record = published(Outgoing(topic, topics.partition_of(key.decode()), key, value, headers))
+    return read_public(record, registry)

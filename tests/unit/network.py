@@ -119,22 +119,16 @@ class Network:
 
     def register_member(self, state: str, **changes: object) -> Event:
         """Registers a state."""
-        return self.apply(
-            self.registration(MemberRegistered.model_validate(self.member_data(state, **changes)))
-        )
+        return self.apply(self.registration(MemberRegistered.model_validate(self.member_data(state, **changes))))
 
     # --- events --------------------------------------------------------------------------------------------
 
-    def event(
-        self, data: Model, *, by: str | None = None, key: SigningKey | None = None, **more: Any
-    ) -> Event:
+    def event(self, data: Model, *, by: str | None = None, key: SigningKey | None = None, **more: Any) -> Event:
         """As `builders.event`, signed by whose word it is (or with `key`)."""
         source = builders.event(data, by=by).source
         return builders.event(data, by=by, key=key or self.keys[source], **more)
 
-    def incoming(
-        self, data: Model, *, by: str | None = None, key: SigningKey | None = None, **more: Any
-    ) -> Incoming:
+    def incoming(self, data: Model, *, by: str | None = None, key: SigningKey | None = None, **more: Any) -> Incoming:
         """As `builders.incoming`, signed by whose word it is (or with `key`)."""
         source = builders.event(data, by=by).source
         return builders.incoming(data, by=by, key=key or self.keys[source], **more)
@@ -195,9 +189,7 @@ def record(
 
 def published(outgoing: Outgoing, offset: int = 0, at: datetime = T0) -> Record:
     """A record that a service made, as its readers get it."""
-    return record(
-        outgoing.topic, outgoing.partition, offset, at, outgoing.key, outgoing.value, tuple(outgoing.headers)
-    )
+    return record(outgoing.topic, outgoing.partition, offset, at, outgoing.key, outgoing.value, tuple(outgoing.headers))
 
 
 def event_of(outgoing: Outgoing) -> Event:

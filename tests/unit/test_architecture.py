@@ -282,10 +282,6 @@ def test_nothing_is_mocked() -> None:
     """Real broker, real database, real keys: a second implementation of a seam instead of a pretence."""
     for path in (HOUSE / "tests").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-            names = (
-                [alias.name for alias in node.names] if isinstance(node, ast.Import | ast.ImportFrom) else []
-            )
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import | ast.ImportFrom) else []
             module = node.module or "" if isinstance(node, ast.ImportFrom) else ""
-            assert not {"mock", "unittest.mock"} & {module, *names}, (
-                f"{path.name}:{getattr(node, 'lineno', 0)}"
-            )
+            assert not {"mock", "unittest.mock"} & {module, *names}, f"{path.name}:{getattr(node, 'lineno', 0)}"

@@ -90,12 +90,7 @@ VALID: dict[str, Callable[[World], Json]] = {
         .certificate()
     ),
     "blocked when all have voted": lambda w: (
-        Decision(w)
-        .vote("AZ", "object")
-        .vote("KG")
-        .vote("KZ")
-        .vote("UZ", "constructive-abstain")
-        .certificate("blocked")
+        Decision(w).vote("AZ", "object").vote("KG").vote("KZ").vote("UZ", "constructive-abstain").certificate("blocked")
     ),
     "blocked at the deadline": lambda w: Decision(w).vote("AZ", "object").certificate("blocked", DEADLINE),
     "lapsed": lambda w: Decision(w).vote("AZ").certificate("lapsed", DEADLINE),
@@ -171,9 +166,7 @@ def on_request(data_changes: Json, **changes: Any) -> Callable[[World], Json]:
 
     def make(world: World) -> Json:
         decision = Decision(world)
-        decision.request = world.event(
-            "TR", "RequestRaised", decision.request_data(**data_changes), **changes
-        )
+        decision.request = world.event("TR", "RequestRaised", decision.request_data(**data_changes), **changes)
         decision.set_ballot()
         return decision.vote("AZ").vote("KG").vote("KZ").vote("UZ").certificate()
 
@@ -211,9 +204,7 @@ def with_member(state: str, **changes: Any) -> Callable[[World], Json]:
 
 def without_key(actor: str) -> Callable[[World], Json]:
     def make(world: World) -> Json:
-        return reached(world).certificate(
-            keys=[event for name, event in world.key_events.items() if name != actor]
-        )
+        return reached(world).certificate(keys=[event for name, event in world.key_events.items() if name != actor])
 
     return make
 
@@ -231,9 +222,7 @@ def _request_by_another(world: World) -> Json:
 
 
 def _vote_by_stranger(world: World) -> Json:
-    return (
-        Decision(world).vote("AZ").vote("KG").vote("UZ").vote("KZ", key=Ed25519Key.generate()).certificate()
-    )
+    return Decision(world).vote("AZ").vote("KG").vote("UZ").vote("KZ", key=Ed25519Key.generate()).certificate()
 
 
 def _registered_by_state(world: World) -> Json:
@@ -341,9 +330,7 @@ INVALID: dict[str, tuple[Callable[[World], Json], str]] = {
         r"ballot: a rule of kind 'majority'",
     ),
     "a window beyond all calendars": (
-        on_ballot(
-            rule={"rule_id": "c", "kind": "consensus", "window": "P999999999D", "window_at_risk": "PT6H"}
-        ),
+        on_ballot(rule={"rule_id": "c", "kind": "consensus", "window": "P999999999D", "window_at_risk": "PT6H"}),
         r"request: the window of its ballot ends beyond all calendars",
     ),
     "deadline too early": (
@@ -514,9 +501,7 @@ INVALID: dict[str, tuple[Callable[[World], Json], str]] = {
     ),
     "a vote of nothing": (changed("counted.2.event", {}), r"counted\[2\] \(KZ\): data_base64: missing"),
     "approval for another": (
-        changed(
-            "counted.2", {"state": "KZ", "position": "approve", "by": "request", "recorded_at": RAISED_AT}
-        ),
+        changed("counted.2", {"state": "KZ", "position": "approve", "by": "request", "recorded_at": RAISED_AT}),
         r"\(KZ\): is counted by the request, which is another state's",
     ),
     "by request otherwise": (
@@ -595,8 +580,7 @@ INVALID: dict[str, tuple[Callable[[World], Json], str]] = {
     ),
     "cause's key": (
         lambda w: (
-            with_key("TR", valid_until=at(9))(w)
-            | {"outcome": "withdrawn", "decided_at": at(9), "cause": cancelled(w)}
+            with_key("TR", valid_until=at(9))(w) | {"outcome": "withdrawn", "decided_at": at(9), "cause": cancelled(w)}
         ),
         r"cause: its key .* was not valid at 2023-02-06T01:39",
     ),
@@ -752,11 +736,7 @@ def test_chain(world: World) -> None:
     ]
 
 
-@given(
-    junk=st.lists(
-        st.dictionaries(st.sampled_from(["serial", "chain", "previous", "ballot"]), st.from_type(object))
-    )
-)
+@given(junk=st.lists(st.dictionaries(st.sampled_from(["serial", "chain", "previous", "ballot"]), st.from_type(object))))
 @settings(max_examples=50, deadline=None)
 def test_chain_of_anything(junk: list[Any]) -> None:
     verify_chain(junk)
@@ -776,9 +756,7 @@ ANYTHING = st.recursive(
 
 def places(value: Any) -> Iterator[tuple[Any, Any]]:
     """Every (container, key) in a JSON value."""
-    for key in (
-        list(value) if isinstance(value, dict) else range(len(value) if isinstance(value, list) else 0)
-    ):
+    for key in list(value) if isinstance(value, dict) else range(len(value) if isinstance(value, list) else 0):
         yield value, key
         yield from places(value[key])
 
@@ -811,9 +789,7 @@ def meaning(certificate: Json) -> Json:
 
 @given(data=st.data())
 @settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
-def test_no_change_of_meaning_goes_unseen(
-    world: World, valid_certificates: list[Json], data: st.DataObject
-) -> None:
+def test_no_change_of_meaning_goes_unseen(world: World, valid_certificates: list[Json], data: st.DataObject) -> None:
     """One place of a valid certificate is changed, removed, doubled, or gets another's value.
 
     Only an omission that leaves the outcome as it was cannot show (DESIGN "Trust": the inbox range makes it

@@ -260,9 +260,7 @@ def test_an_objection_stands_until_the_end_and_names_its_reason() -> None:
         hearing.votes(state, at=T0 + MINUTE)
     _, blocked = hearing.votes("UZ", at=T0 + MINUTE)
     assert isinstance(blocked, ConsensusBlocked)
-    assert [dump(objection) for objection in blocked.blocked_by] == [
-        {"state": "KZ", "reason": "no overflight"}
-    ]
+    assert [dump(objection) for objection in blocked.blocked_by] == [{"state": "KZ", "reason": "no overflight"}]
     assert_verified(hearing)
 
 
@@ -439,9 +437,7 @@ def test_any_order_and_repetition_gives_the_same_outcome(
     One state comes last and once (it closes the ballot) or not at all (the deadline does).
     """
     votes = {name: position for name, position in votes.items() if name[0] != "UZ"}
-    arriving = list(votes) + data.draw(
-        st.lists(st.sampled_from(sorted(votes)), max_size=6) if votes else st.just([])
-    )
+    arriving = list(votes) + data.draw(st.lists(st.sampled_from(sorted(votes)), max_size=6) if votes else st.just([]))
     random.Random(seed).shuffle(arriving)
     hearing = Hearing(NETWORK)
     hearing.raised(T0)
@@ -567,9 +563,7 @@ def majority(roll: list[str], positions: Mapping[str, Position], at_deadline: bo
 
 
 MAJORITY = Rules(
-    RuleRecord(
-        rule_id="majority-1", kind="majority", window=timedelta(hours=2), window_at_risk=timedelta(hours=1)
-    ),
+    RuleRecord(rule_id="majority-1", kind="majority", window=timedelta(hours=2), window_at_risk=timedelta(hours=1)),
     {"majority": majority, **DEFAULT.kinds},
 )
 

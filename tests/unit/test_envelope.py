@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from qalqan.envelope import (
     BadEnvelope,
     Event,
@@ -44,9 +45,7 @@ TEXTS = st.text(
 EVENTS = st.builds(
     Event,
     id=st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), min_size=1, max_size=128),
-    source=st.sampled_from(
-        ["qalqan://dev/states/KZ", "qalqan://dev/secretariat", "urn:x:%D2%9A", "https://a.b/c?d#e"]
-    ),
+    source=st.sampled_from(["qalqan://dev/states/KZ", "qalqan://dev/secretariat", "urn:x:%D2%9A", "https://a.b/c?d#e"]),
     type=TEXTS,
     subject=TEXTS,
     time=st.none() | st.sampled_from(["2023-02-06T01:17:34Z", "2023-02-06T04:17:34.25+03:00"]),
@@ -244,9 +243,7 @@ def test_a_record_that_is_no_event_is_refused_with_the_place(
 
 
 def test_structured_null_is_absent() -> None:
-    event = from_kafka(
-        None, STRUCTURED, structured(time=None, dssematerial=None, correlationid=None, data=None)
-    )
+    event = from_kafka(None, STRUCTURED, structured(time=None, dssematerial=None, correlationid=None, data=None))
     assert event == replace(VOTE, time=None, dssematerial=None, extensions={"partitionkey": "TR-2023-0001"})
 
 
@@ -323,9 +320,7 @@ def _http(change: Callable[[dict[str, str]], object]) -> list[tuple[str, str]]:
         ([("Content-Type", "application/cloudevents+json")], "data_base64: missing"),
     ],
 )
-def test_a_request_that_is_no_event_is_refused_with_the_place(
-    headers: list[tuple[str, str]], message: str
-) -> None:
+def test_a_request_that_is_no_event_is_refused_with_the_place(headers: list[tuple[str, str]], message: str) -> None:
     with pytest.raises(BadEnvelope, match=message):
         from_http(headers, b"{}")
 
@@ -354,9 +349,7 @@ def test_any_object_is_an_event_or_refused(changes: dict[str, object]) -> None:
 # Verifiability extension, "Test Vectors", at commit c2845a49bc98 of the specification's repository. Only the
 # digest of case 5 follows from the bytes that stand there. Those of the JSON cases (1 to 4, 6, 7) follow from
 # no spelling of the data that was tried; what the text says about these cases is tested without them.
-CASE_5 = Event(
-    "1", "example/uri", "example.type.binary", None, None, "application/octet-stream", b"\xf0\x9f\xa4\xa1"
-)
+CASE_5 = Event("1", "example/uri", "example.type.binary", None, None, "application/octet-stream", b"\xf0\x9f\xa4\xa1")
 CASE_1 = Event("1", "example/uri", "example.type", None, None, "application/json", b'{"hello":"world"}')
 
 

@@ -59,9 +59,7 @@ def test_every_type_has_its_place() -> None:
         assert type_ == kind.type == type_of(kind.name) == f"qalqan.{kind.model.__name__}.v1"
         assert kind.topic in PUBLIC
         assert kind.inbox is None or kind.inbox in INBOXES
-        assert (kind.inbox is None) == (kind.signer == "service"), (
-            "what a service states is submitted by nobody"
-        )
+        assert (kind.inbox is None) == (kind.signer == "service"), "what a service states is submitted by nobody"
         assert (kind.scope is not None) == (kind.signer == "state")
         for field in (kind.actor, kind.mints):
             assert field is None or field in kind.model.model_fields

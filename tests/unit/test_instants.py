@@ -3,6 +3,7 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from qalqan.instants import format_instant, from_millis, parse_duration, parse_instant, to_millis, utc_seconds
 
 AWARE = st.datetimes(
@@ -29,8 +30,7 @@ def test_millis_come_back_exactly(milliseconds: int) -> None:
 def test_the_forms_of_an_instant() -> None:
     assert parse_instant("2023-02-06T01:17:34Z") == datetime(2023, 2, 6, 1, 17, 34, tzinfo=UTC)
     assert (
-        format_instant(datetime(2023, 2, 6, 4, 17, 34, tzinfo=timezone(timedelta(hours=3))))
-        == "2023-02-06T01:17:34Z"
+        format_instant(datetime(2023, 2, 6, 4, 17, 34, tzinfo=timezone(timedelta(hours=3)))) == "2023-02-06T01:17:34Z"
     )
     assert format_instant(parse_instant("2023-02-06T01:17:34.123999Z")) == "2023-02-06T01:17:34.123Z"
     assert format_instant(parse_instant("2023-02-06T01:17:34.0000000001Z")) == "2023-02-06T01:17:34Z"

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from qalqan.jsontext import MAX_INTEGER, BadData, canonical, digest, digest_of, parse
 
 NUMBERS = st.integers(-MAX_INTEGER, MAX_INTEGER) | st.floats(-MAX_INTEGER, MAX_INTEGER)
@@ -23,9 +24,7 @@ def nested(levels: int) -> bytes:
 
 
 @given(OBJECTS, st.booleans(), st.sampled_from([None, 1]))
-def test_what_is_within_the_limits_is_read_as_it_is(
-    obj: dict[str, Any], escaped: bool, indent: int | None
-) -> None:
+def test_what_is_within_the_limits_is_read_as_it_is(obj: dict[str, Any], escaped: bool, indent: int | None) -> None:
     assert parse(json.dumps(obj, ensure_ascii=escaped, indent=indent).encode()) == obj
 
 
@@ -162,14 +161,9 @@ def test_the_canonical_form_is_one_and_can_be_read_again(obj: dict[str, Any]) ->
 def test_canonical_form_of_names_strings_and_numbers() -> None:
     # RFC 8785 section 3.2.3: names in the order of their UTF-16 units, so an emoji before U+FB33.
     assert canonical({"\ufb33": 1, "😂": 2, "\r": 3, "1": 4}) == '{"\\r":3,"1":4,"😂":2,"\ufb33":1}'.encode()
-    assert (
-        canonical({"a": "\u20ac$\u000f\nA'B\"\\\u007f"}) == '{"a":"€$\\u000f\\nA\'B\\"\\\\\u007f"}'.encode()
-    )
+    assert canonical({"a": "\u20ac$\u000f\nA'B\"\\\u007f"}) == '{"a":"€$\\u000f\\nA\'B\\"\\\\\u007f"}'.encode()
     # RFC 8785 appendix B: the ECMAScript form of numbers.
-    assert (
-        canonical([1.0, -0.0, 4.5, 2e-3, 1e-27, 333333333.33333329])
-        == b"[1,0,4.5,0.002,1e-27,333333333.3333333]"
-    )
+    assert canonical([1.0, -0.0, 4.5, 2e-3, 1e-27, 333333333.33333329]) == b"[1,0,4.5,0.002,1e-27,333333333.3333333]"
 
 
 @pytest.mark.parametrize("value", [2**53, math.nan, math.inf, "\ud800", {"\ud800": 1}, {1: 2}, b"x", {1}])

@@ -553,9 +553,7 @@ def test_late_and_unknown_arrivals_are_covered_but_not_in_time() -> None:
     assert late.reason.endswith("up to 4 h late")
     assert (unknown.arrives_at, unknown.estimated) == (None, False)
     assert unknown.reason.endswith("not known")
-    assert plan_of([need("N1", needed_by=None)], {"arrives_at": None, "origin": nowhere}).coverage == [
-        (10, 4, 4, 0)
-    ]
+    assert plan_of([need("N1", needed_by=None)], {"arrives_at": None, "origin": nowhere}).coverage == [(10, 4, 4, 0)]
 
 
 def test_an_arrival_that_nobody_stated_is_estimated_and_marked() -> None:
@@ -594,9 +592,7 @@ class Generous:
     """An allocator that breaks the seam's promise."""
 
     def allocate(self, demands: Sequence[Demand], supplies: Sequence[Supply]) -> Allocation:
-        return Allocation(
-            [Share(s.pledge_id, "N1", s.quantity + 1, "") for s in supplies], optimality_gap=0.0
-        )
+        return Allocation([Share(s.pledge_id, "N1", s.quantity + 1, "") for s in supplies], optimality_gap=0.0)
 
 
 def test_another_allocator_takes_the_seam() -> None:
@@ -650,9 +646,7 @@ pledge_ids = st.sampled_from(sorted(OFFERS))
 quantities = st.sampled_from([1, 1, 2, 2, 3, 5])
 reports = st.builds(
     lambda model, p, q, line: _act(model, pledge_id=p, quantity=q, line_id=line and f"{p}.{line}"),
-    st.sampled_from(
-        [ResourceDeparted, ResourceDeparted, ResourceCommitted, ResourceArrived, ResourceReleased]
-    ),
+    st.sampled_from([ResourceDeparted, ResourceDeparted, ResourceCommitted, ResourceArrived, ResourceReleased]),
     pledge_ids,
     quantities,
     st.sampled_from([None, None, 1, 2]),
@@ -735,9 +729,7 @@ def test_no_line_beyond_what_was_accepted_and_nothing_accepted_beyond_what_was_o
 
 def _check_plan(state: State, plan: Mobilization) -> None:
     lines = plan.lines
-    assert (
-        len({line.line_id for line in lines}) == len(lines) == len({(e.pledge_id, e.need_id) for e in lines})
-    )
+    assert len({line.line_id for line in lines}) == len(lines) == len({(e.pledge_id, e.need_id) for e in lines})
     for pledge_id, pledge in state.pledges.items():
         own = [line for line in lines if line.pledge_id == pledge_id]
         assert sum(line.quantity for line in own) <= pledge.accepted

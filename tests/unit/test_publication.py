@@ -169,9 +169,7 @@ def test_only_topics_of_a_request_have_positions_and_a_mode() -> None:
     assert rejected.key == place.encode()
     assert rejected.partition == partition_of(place)
     assert not {"mode", "position"} & set(event_of(rejected).extensions)
-    registration = NETWORK_OF_KEYS.incoming(
-        MemberRegistered.model_validate(NETWORK_OF_KEYS.member_data("TM"))
-    )
+    registration = NETWORK_OF_KEYS.incoming(MemberRegistered.model_validate(NETWORK_OF_KEYS.member_data("TM")))
     member = made(forwarded(registration), subject="TM", mode=None, position=None)
     assert (member.topic, member.partition, member.key) == ("members", 0, b"TM")
     assert not {"mode", "position"} & set(event_of(member).extensions)

@@ -35,9 +35,7 @@ def sized(part: bytes | None) -> bytes:
     return varint(-1) if part is None else varint(len(part)) + part
 
 
-def batch(
-    rows: list[Row], base_offset: int = 0, codec: int = NONE, log_append_time: int | None = None
-) -> bytes:
+def batch(rows: list[Row], base_offset: int = 0, codec: int = NONE, log_append_time: int | None = None) -> bytes:
     """A record batch of magic 2 as a broker sends it, written here byte by byte: no client makes broken
     names."""
     body = b""

@@ -25,9 +25,7 @@ def network() -> Network:
     return network
 
 
-def key_event(
-    network: Network, source: str, key: SigningKey, by: str | None = None, **changes: object
-) -> Event:
+def key_event(network: Network, source: str, key: SigningKey, by: str | None = None, **changes: object) -> Event:
     """A KeyRegistered that continues the chain."""
     data = KeyRegistered.model_validate(network.key_data(source, key, **changes))
     return network.event(data, by=by)

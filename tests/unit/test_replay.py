@@ -193,9 +193,7 @@ def played(network: Network, scenario: Scenario) -> Play:
     """A short run by hand: decided, offered, accepted, planned, departed; each settled in 4 ms."""
     decide(network, scenario)
     plan_of(network, 1, 0)
-    steps = {
-        planned.event: planned for planned in reversed(scenario.plan(REQUEST)) if planned.by in ("AZ", "TR")
-    }
+    steps = {planned.event: planned for planned in reversed(scenario.plan(REQUEST)) if planned.by in ("AZ", "TR")}
     offer = next(p for p in scenario.plan(REQUEST) if p.data.get("pledge_id") == "AZ-1")
     network.state("AZ", "PledgeOffered", **offer.data)
     network.state("TR", "PledgeAccepted", pledge_id="AZ-1", pledge_revision=1, quantity=100)
@@ -317,14 +315,10 @@ class TestChecks:
         found = failing(check(network.evidence(), played))
         assert "100 of AZ-1, accepted 0" in found["no pledge used beyond what was accepted"]
 
-    def test_a_rejection_counts_when_the_scenario_expects_that_reason(
-        self, network: Network, played: Play
-    ) -> None:
+    def test_a_rejection_counts_when_the_scenario_expects_that_reason(self, network: Network, played: Play) -> None:
         offered = next(one for one in played.sent if one.planned.event == "PledgeOffered")
         sent = replace(offered, planned=replace(offered.planned, expect="not-eligible"))
-        assert not submissions_settled(network.evidence(), [sent]).ok, (
-            "admitted, though it should be rejected"
-        )
+        assert not submissions_settled(network.evidence(), [sent]).ok, "admitted, though it should be rejected"
         submission = replace(sent.submission, event_id="other", offset=99)
         rejection = network.service(
             "pledge", "SubmissionRejected", "rejections", source_topic=submission.topic, partition=PARTITION,
@@ -342,9 +336,7 @@ class TestTrust:
 
     def test_what_is_signed_by_who_may_is_believed(self, network: Network, scenario: Scenario) -> None:
         decide(network, scenario)
-        assert [self.doubt(network, message) for message in network.messages] == [None] * len(
-            network.messages
-        )
+        assert [self.doubt(network, message) for message in network.messages] == [None] * len(network.messages)
 
     def test_the_pledge_service_may_state_an_acceptance_by_policy(self, network: Network) -> None:
         data = {"pledge_id": "AZ-1", "pledge_revision": 1, "quantity": 1, "by": "policy"}
@@ -383,12 +375,8 @@ class TestTrust:
 
     def test_a_key_is_judged_by_when_the_event_was_taken(self, network: Network) -> None:
         own = network.state("KZ", "VoteCast")
-        early = replace(
-            own.event, extensions={**own.event.extensions, "recordedtime": "2020-01-01T00:00:00Z"}
-        )
-        assert (
-            self.doubt(network, replace(own, event=early)) == "the key was not valid when the event was taken"
-        )
+        early = replace(own.event, extensions={**own.event.extensions, "recordedtime": "2020-01-01T00:00:00Z"})
+        assert self.doubt(network, replace(own, event=early)) == "the key was not valid when the event was taken"
 
 
 class TestReport:
@@ -413,9 +401,7 @@ class TestReport:
         }
         assert len(printed["assumptions"]) == len(played.scenario.used_assumptions())
 
-    def test_a_person_reads_who_what_when_coverage_and_every_assumption(
-        self, network: Network, played: Play
-    ) -> None:
+    def test_a_person_reads_who_what_when_coverage_and_every_assumption(self, network: Network, played: Play) -> None:
         console = Console(record=True, width=200, file=StringIO())
         Report(played, check(network.evidence(), played), []).show(console)
         text = " ".join(console.export_text().split())
@@ -427,9 +413,7 @@ class TestReport:
         assert text.count("holds") >= 9
         assert "FAILS" not in text
 
-    def test_the_plan_shown_is_the_last_before_the_request_ended(
-        self, network: Network, played: Play
-    ) -> None:
+    def test_the_plan_shown_is_the_last_before_the_request_ended(self, network: Network, played: Play) -> None:
         assert (last_plan(played) or {})["revision"] == 2
         closed = network.state("TR", "RequestClosed", reason="over")
         emptied = plan_of(network, 3, 0)
@@ -483,9 +467,7 @@ class TestCommand:
 class TestRunInfo:
     def test_it_is_read_as_it_was_written(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("QALQAN_HOME", str(tmp_path))
-        run = RunInfo(
-            network="n", kafka="127.0.0.1:9", root="r.json", keys=str(tmp_path), http={"request": "http://x"}
-        )
+        run = RunInfo(network="n", kafka="127.0.0.1:9", root="r.json", keys=str(tmp_path), http={"request": "http://x"})
         run.write()
         assert RunInfo.load() == run
         assert (tmp_path / "run.json").stat().st_mode & 0o077 == 0

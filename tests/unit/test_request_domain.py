@@ -66,9 +66,7 @@ def test_nobody_ends_what_was_not_raised_or_is_anothers(end: type[Model]) -> Non
 
 @given(
     st.lists(
-        st.tuples(
-            st.sampled_from([RequestRaised, RequestCancelled, RequestClosed]), st.sampled_from(["TR", "KZ"])
-        ),
+        st.tuples(st.sampled_from([RequestRaised, RequestCancelled, RequestClosed]), st.sampled_from(["TR", "KZ"])),
         max_size=6,
     )
 )

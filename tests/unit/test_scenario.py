@@ -144,9 +144,7 @@ class TestFormat:
             ("steps:", "steps: [", "flood.yaml:"),
         ],
     )  # fmt: skip
-    def test_a_trouble_is_named_with_file_line_path_and_what(
-        self, before: str, after: str, complaint: str
-    ) -> None:
+    def test_a_trouble_is_named_with_file_line_path_and_what(self, before: str, after: str, complaint: str) -> None:
         assert before in SMALL
         text = SMALL.replace(before, after, 1)
         if complaint == "aliases":
@@ -176,9 +174,7 @@ class TestEarthquake:
     def test_every_state_acts_in_its_part(self, earthquake: Scenario) -> None:
         acts = Counter((step.by, step.do) for step in earthquake.steps)
         voters = {by for by, do in acts if do == "vote"}
-        assert voters == {"AZ", "KG", "KZ", "UZ"}, (
-            "TR's request is its approval; observers have a voice, no vote"
-        )
+        assert voters == {"AZ", "KG", "KZ", "UZ"}, "TR's request is its approval; observers have a voice, no vote"
         assert {by for by, do in acts if do == "pledge"} == {"AZ", "HU", "KG", "KZ", "TM", "TRNC", "UZ"}
         assert {by for by, do in acts if do in ("raise", "accept", "close")} == {"TR"}
 
@@ -203,19 +199,14 @@ class TestEarthquake:
             if step.do in ("vote", "accept"):
                 assert set(step.assumed()) == set(step.figures)
         not_sent = {"KZ-5", "UZ-5"}
-        accepted = {
-            p.data["pledge_id"] for p in earthquake.plan("TR-2023-0001") if p.event == "PledgeAccepted"
-        }
+        accepted = {p.data["pledge_id"] for p in earthquake.plan("TR-2023-0001") if p.event == "PledgeAccepted"}
         assert accepted == set(earthquake.pledges()) - not_sent
 
     def test_sources_have_their_addresses_and_all_are_used(self, earthquake: Scenario) -> None:
         text = EARTHQUAKE.read_text("utf-8")
         for key, source in earthquake.sources.items():
             addresses = [source.address] if isinstance(source.address, str) else source.address
-            assert (
-                all(address.startswith(("http://", "https://")) for address in addresses)
-                or key == "airportsdata"
-            )
+            assert all(address.startswith(("http://", "https://")) for address in addresses) or key == "airportsdata"
             assert len(re.findall(rf"\b{re.escape(key)}\b", text)) > 1, f"{key} is used nowhere"
         assert len(earthquake.conflicts) >= 10
 

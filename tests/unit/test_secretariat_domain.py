@@ -150,9 +150,7 @@ def test_possession_must_be_proven_for_this_source_network_and_key(office: Offic
 )
 def test_a_key_that_is_none_is_refused(office: Office, changes: dict[str, object]) -> None:
     with pytest.raises(Refused, match=r"^bad-data"):
-        office.submit(
-            KeyRegistered.model_validate(office.network.key_data(KZ, key_of(KZ)) | changes), SECRETARIAT
-        )
+        office.submit(KeyRegistered.model_validate(office.network.key_data(KZ, key_of(KZ)) | changes), SECRETARIAT)
 
 
 @given(st.lists(st.sampled_from(["KZ", "UZ", "TR", "AZ"]), max_size=6), st.integers(0, 5))

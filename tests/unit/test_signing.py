@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from hypothesis import given
 from hypothesis import strategies as st
+
 from qalqan.envelope import BadEnvelope, Event, core_digest
 from qalqan.signing import (
     ALGORITHMS,
@@ -350,9 +351,7 @@ def test_public_keys_as_other_tools_write_them() -> None:
     key = PublicKey.from_pem(f"-----BEGIN PUBLIC KEY-----\r\n{body}\r\n-----END PUBLIC KEY-----", "ed25519")
     assert key.spki[12:].hex() == "19bf44096984cdfe8541bac167dc3b96c85086aa30b6b6cb0c5c38ad703166e1"
     # And section 10.3, a private key: the same pair.
-    private = (
-        b"-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEINTuctv5E1hK1bbY8fdp+K06/nwoy/HU++CXqI9EdVhC\n"
-    )
+    private = b"-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEINTuctv5E1hK1bbY8fdp+K06/nwoy/HU++CXqI9EdVhC\n"
     assert Ed25519Key.from_pem(private + b"-----END PRIVATE KEY-----\n").key_id == key.key_id
 
 
@@ -388,11 +387,7 @@ def test_a_point_off_the_curve_is_no_key() -> None:
 def test_what_is_no_private_key_of_the_algorithm_is_refused(
     kind: type[Ed25519Key] | type[EcdsaP256Key],
 ) -> None:
-    others = [
-        key.to_pem()
-        for key in KEYS
-        if isinstance(key, Ed25519Key | EcdsaP256Key) and not isinstance(key, kind)
-    ]
+    others = [key.to_pem() for key in KEYS if isinstance(key, Ed25519Key | EcdsaP256Key) and not isinstance(key, kind)]
     for text in [b"", b"x", ED25519_PEM.encode(), *others]:
         with pytest.raises(ValueError, match=r".+"):
             kind.from_pem(text)

@@ -15,8 +15,7 @@ from chassis.admission import Admission, Record, read_public
 from chassis.bus import Outgoing
 from chassis.draft import Committed, Draft, Subject
 from chassis.facts import Fact, Incoming, LaneView, NotYet, Refused, forwarded
-from chassis.ledger import Transaction
-from chassis.parking import WAIT
+from chassis.ledger import LaneRow, Parked, Transaction
 from chassis.publication import Publisher
 from qalqan.envelope import Event
 from qalqan.events import (
@@ -178,7 +177,7 @@ class TrayLane:
                 now = max(now, from_millis(taken.timestamp))
                 draft.take_submission(taken, self.admission.judge(taken, now))
             else:
-                draft.take_fact(taken, read_public(taken))
+                draft.take_fact(taken, read_public(taken, self.network.registry))
         return draft
 
     def handle(self, *batch: Record) -> list[Outgoing]:
@@ -191,28 +190,29 @@ class TrayLane:
         self.out += made
         return made
 
+    @property
+    def waiting(self) -> list[Parked]:
+        """What waits, in the order it came."""
+        parked = (item for waiting in self.committed.parked.values() for item in waiting)
+        return sorted(parked, key=lambda item: item.offset)
+
     def restart(self) -> None:
         """Everything in memory is lost; what was stored is loaded, as `Lane.open` does."""
         old = self.committed
         loaded = {key: self._load(key) for key in self.stored}
         subjects = {
-            key: subject
-            for key, subject in loaded.items()
-            if subject.state and self.handlers.is_open(subject.state)
+            key: subject for key, subject in loaded.items() if subject.state and self.handlers.is_open(subject.state)
         }
-        alarms = [(parked.parked_at + WAIT, parked.key) for parked in old.parked]
-        for key, subject in subjects.items():
-            assert subject.state is not None
-            if (at := self.handlers.due_at(subject.state)) is not None:
-                alarms.append((at, key))
-        self.committed = committed(alarms)
-        self.committed.epoch = old.epoch + 1
-        self.committed.next_offsets = dict(old.next_offsets)
-        self.committed.step = old.step
-        self.committed.log_time = old.log_time
-        self.committed.doc = json.loads(json.dumps(old.doc))
-        self.committed.subjects = subjects
-        self.committed.parked = [replace(parked) for parked in old.parked]
+        row = LaneRow(
+            old.epoch + 1,
+            dict(old.next_offsets),
+            old.step,
+            old.published,
+            old.log_time,
+            json.loads(json.dumps(old.doc)),
+        )
+        parked = [replace(item) for item in self.waiting]
+        self.committed = Committed.loaded(PARTITION, row, subjects, parked, self.handlers)
 
     def state(self, key: str) -> Tray | None:
         """The state of a request, hot or stored."""
@@ -233,10 +233,10 @@ class TrayLane:
         return Subject(key, self.handlers.join(doc, parts), dict(positions))
 
 
-def committed(alarms: Iterable[tuple[datetime, str]] = ()) -> Committed[Tray]:
-    """A lane that nothing has happened in, but for these alarms."""
-    start = T0 - timedelta(days=1)
-    return Committed(PARTITION, 1, {}, 0, 0, start, {}, {}, [], sorted(alarms))
+def committed() -> Committed[Tray]:
+    """A lane that nothing has happened in."""
+    row = LaneRow(1, {}, 0, 0, T0 - timedelta(days=1), {})
+    return Committed.loaded(PARTITION, row, {}, [], TrayHandlers())
 
 
 class Inbox:
@@ -256,9 +256,7 @@ class Inbox:
     def ballot(self, request_id: str, at: datetime) -> Record:
         """A ballot, as it stands on `decisions`."""
         event = self._network.event(example(BallotOpened, request_id=request_id), at=at)
-        return self.place(
-            replace(event, extensions={**event.extensions, "position": "0000000001"}), at, DECISIONS
-        )
+        return self.place(replace(event, extensions={**event.extensions, "position": "0000000001"}), at, DECISIONS)
 
     def offered(self, request_id: str, pledge_id: str, at: datetime, **changes: Any) -> Record:
         """An offer."""

@@ -16,9 +16,7 @@ Result = Literal["reached", "blocked", "lapsed"]
 class Kind(Protocol):
     """A kind of rule: from the roll and the positions taken to an outcome; None: the ballot stays open."""
 
-    def __call__(
-        self, roll: list[str], positions: Mapping[str, Position], at_deadline: bool
-    ) -> Result | None: ...
+    def __call__(self, roll: list[str], positions: Mapping[str, Position], at_deadline: bool) -> Result | None: ...
 
 
 def consensus(roll: list[str], positions: Mapping[str, Position], at_deadline: bool) -> Result | None:
@@ -49,9 +47,7 @@ class Rules:
 
 
 DEFAULT = Rules(
-    RuleRecord(
-        rule_id="consensus-1", kind="consensus", window=timedelta(hours=24), window_at_risk=timedelta(hours=6)
-    ),
+    RuleRecord(rule_id="consensus-1", kind="consensus", window=timedelta(hours=24), window_at_risk=timedelta(hours=6)),
     {"consensus": consensus},
 )
 """CONTRACT: PT24H, PT6H at severity Extreme."""

@@ -27,9 +27,7 @@ from services.pledge.domain.state import Plan, State
 _Stated = TypeVar("_Stated", bound=Mobilization)
 
 
-def decide(
-    state: State | None, incoming: Incoming, now: datetime, allocator: Allocator = FIRST_ARRIVAL
-) -> list[Fact]:
+def decide(state: State | None, incoming: Incoming, now: datetime, allocator: Allocator = FIRST_ARRIVAL) -> list[Fact]:
     """The facts to state because of a record, in order; `now` is log time.
 
     A submission of `inbox.pledges` comes before it is folded, and is itself the first fact. A record of

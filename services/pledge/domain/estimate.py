@@ -58,9 +58,7 @@ class Arrival:
 def great_circle_km(lat_a: float, lon_a: float, lat_b: float, lon_b: float) -> float:
     """The distance of two points, given in degrees, on the sphere (haversine formula)."""
     phi_a, phi_b = radians(lat_a), radians(lat_b)
-    half_chord_squared = (
-        sin((phi_b - phi_a) / 2) ** 2 + cos(phi_a) * cos(phi_b) * sin(radians(lon_b - lon_a) / 2) ** 2
-    )
+    half_chord_squared = sin((phi_b - phi_a) / 2) ** 2 + cos(phi_a) * cos(phi_b) * sin(radians(lon_b - lon_a) / 2) ** 2
     return 2 * EARTH_RADIUS_KM * asin(min(1.0, sqrt(half_chord_squared)))
 
 

@@ -56,9 +56,7 @@ LIFE: Final[Mapping[type[Model], Step]] = {
     ResourceCommitted: ReportStep("be committed", _PLEDGING, _UNTIL_WITHDRAWN, kind="committed"),
     # Not bound to `committed`: the contract does not ask for a go before a departure.
     ResourceDeparted: ReportStep("depart", _PLEDGING, _UNTIL_WITHDRAWN, kind="departed"),
-    ResourceArrived: ReportStep(
-        "arrive", _PLEDGING | _AFFECTED, _UNTIL_WITHDRAWN, kind="arrived", follows="departed"
-    ),
+    ResourceArrived: ReportStep("arrive", _PLEDGING | _AFFECTED, _UNTIL_WITHDRAWN, kind="arrived", follows="departed"),
     # Follows the departure, not the arrival: what is turned round on its way is released too.
     ResourceReleased: ReportStep(
         "be released", _PLEDGING | _AFFECTED, _UNTIL_WITHDRAWN, kind="released", follows="departed"

@@ -29,9 +29,7 @@ def verify_chain(certificates: Iterable[Mapping[str, Any]]) -> list[str]:
         if type(serial) is not int or serial < 1 or not isinstance(chain, str):
             reasons.append(f"{where}: no chain, or no serial from 1")
         elif (serial == 1) != (previous is None):
-            reasons.append(
-                f"{where}: serial {serial}, but previous is {'null' if previous is None else 'not null'}"
-            )
+            reasons.append(f"{where}: serial {serial}, but previous is {'null' if previous is None else 'not null'}")
         if before is not None:
             reasons += (f"{where}: {what}" for what in _broken(before, (chain, serial, previous)))
         if ballot in closed:

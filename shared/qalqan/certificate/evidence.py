@@ -70,9 +70,7 @@ class _Read(NamedTuple, Generic[_M]):
 class Evidence:
     """A well-formed certificate and its registrations. `raw`: the certificate as plain JSON, as received."""
 
-    def __init__(
-        self, raw: dict[str, Any], certificate: Certificate, root: Root, registrations: Registrations
-    ) -> None:
+    def __init__(self, raw: dict[str, Any], certificate: Certificate, root: Root, registrations: Registrations) -> None:
         self._certificate = certificate
         self._ballot = certificate.ballot
         self._ballot_id = jsontext.digest_of(raw["ballot"])
@@ -249,9 +247,7 @@ class Evidence:
             if (types is None) != (certificate.cause is None):
                 yield f"{'missing' if types else 'there is one'}, and the outcome is {certificate.outcome}"
             return
-        read = self._read(
-            certificate.cause, types, _Cause, (ballot.affected_state, "request", certificate.decided_at)
-        )
+        read = self._read(certificate.cause, types, _Cause, (ballot.affected_state, "request", certificate.decided_at))
         yield from read.faults
         if read.event is None or read.data is None:
             return
@@ -280,9 +276,7 @@ class Evidence:
             previous = certificate.previous or "null"
             yield f"previous: {previous} at serial {certificate.serial}; the first alone has none"
 
-    def _read(
-        self, raw: dict[str, Any], types: set[str], model: type[_M], by: tuple[str, str, Instant]
-    ) -> _Read[_M]:
+    def _read(self, raw: dict[str, Any], types: set[str], model: type[_M], by: tuple[str, str, Instant]) -> _Read[_M]:
         """A submission about this request; `by`: whose, with which scope, by a key that was valid when."""
         state, scope, at = by
         try:
@@ -312,8 +306,4 @@ def _in(where: str, faults: Iterator[str]) -> Iterator[str]:
 
 def _stood(member: MemberRegistered, instant: Instant) -> bool:
     """Whether it is one whose position counts, then."""
-    return (
-        member.status == "member"
-        and member.from_ <= instant
-        and (member.until is None or instant < member.until)
-    )
+    return member.status == "member" and member.from_ <= instant and (member.until is None or instant < member.until)

@@ -35,9 +35,7 @@ class Registrations:
         self._read_members(members)
         self.reasons += self._broken_chain()
 
-    def doubt(
-        self, event: Event, source: str, scope: str | None = None, at: datetime | None = None
-    ) -> str | None:
+    def doubt(self, event: Event, source: str, scope: str | None = None, at: datetime | None = None) -> str | None:
         """Why it is not proven to be from `source`, by a key with `scope`, valid `at`; None: it is."""
         if event.source != source:
             return f"is from {shown(event.source)}, not from {source}"

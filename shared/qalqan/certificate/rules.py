@@ -19,7 +19,7 @@ Rule = Callable[[Sequence[str], Mapping[str, str]], Verdict]
 
 def consensus(roll: Sequence[str], positions: Mapping[str, str]) -> Verdict:
     """CONTRACT "Rule `consensus`": an objection blocks; else reached if all have a position; else lapsed."""
-    complete = all(state in positions for state in roll)
+    complete = bool(roll) and all(state in positions for state in roll)  # nobody is no consensus
     if any(positions.get(state) == "object" for state in roll):
         return Verdict("blocked", complete)
     return Verdict("reached" if complete else "lapsed", complete)

@@ -83,9 +83,7 @@ def _examine(raw: dict[str, Any], root: Root) -> _Examination:
     return examination
 
 
-def _disagreements(
-    event: Event, closed: BallotClosed, raw: dict[str, Any], certificate: Certificate
-) -> Iterator[str]:
+def _disagreements(event: Event, closed: BallotClosed, raw: dict[str, Any], certificate: Certificate) -> Iterator[str]:
     """Where the event says something else than its certificate."""
     ballot = certificate.ballot
     positions = {entry.state: entry.position for entry in certificate.counted}

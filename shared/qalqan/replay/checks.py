@@ -61,9 +61,7 @@ async def collect(client: Client, request_id: str) -> Evidence:
 
 def check(evidence: Evidence, play: Play) -> list[Check]:
     """Every check, in a fixed order. `play.trouble` is the first of them."""
-    played = Check(
-        "scenario played to its end", play.trouble is None, play.trouble or f"{len(play.sent)} submissions"
-    )
+    played = Check("scenario played to its end", play.trouble is None, play.trouble or f"{len(play.sent)} submissions")
     return [played, submissions_settled(evidence, play.sent), *(verify(evidence) for verify in _OF_EVIDENCE)]
 
 
@@ -87,9 +85,7 @@ def submissions_settled(evidence: Evidence, sent: Sequence[Sent]) -> Check:
             found = f"admitted {times} times, rejected {', '.join(map(str, reasons)) or 'never'}"
             wrong.append(f"{one.planned.event} of {one.planned.by} ({submission.event_id}): {found}")
     refused = sum(1 for one in sent if one.planned.expect is not None)
-    good = f"{len(sent) - refused} admitted once each" + (
-        f", {refused} rejected as expected" if refused else ""
-    )
+    good = f"{len(sent) - refused} admitted once each" + (f", {refused} rejected as expected" if refused else "")
     return _verdict("every submission settled exactly once", wrong, good)
 
 
@@ -110,9 +106,7 @@ def one_closing_a_ballot(evidence: Evidence) -> Check:
 
 def counted_events_verified(evidence: Evidence) -> Check:
     """Every public event is signed by who may; every vote that a certificate counts is on `votes`."""
-    wrong = [
-        f"{topic}/{partition}/{offset}: {why}" for (topic, partition, offset), why in evidence.doubts.items()
-    ]
+    wrong = [f"{topic}/{partition}/{offset}: {why}" for (topic, partition, offset), why in evidence.doubts.items()]
     votes = {core_digest(message.event) for message in evidence.of("VoteCast")}
     counted = 0
     for closing in evidence.closings():
@@ -122,18 +116,14 @@ def counted_events_verified(evidence: Evidence) -> Check:
             counted += 1
             if core_digest(from_structured(vote["event"])) not in votes:
                 wrong.append(f"the counted vote of {vote['state']} does not stand on {topics.VOTES.name}")
-    return _verdict(
-        "every counted event verified", wrong, f"{len(evidence.messages)} events, {counted} counted votes"
-    )
+    return _verdict("every counted event verified", wrong, f"{len(evidence.messages)} events, {counted} counted votes")
 
 
 def certificates_verified(evidence: Evidence) -> Check:
     """`qalqan verify` finds every closing event valid, its issuer too, from root.json alone."""
     closings = evidence.closings()
     wrong = [
-        f"{message.name}: {reason}"
-        for message in closings
-        for reason in verify_event(message.event, evidence.root)
+        f"{message.name}: {reason}" for message in closings for reason in verify_event(message.event, evidence.root)
     ]
     return _verdict("every certificate verified", wrong, f"{len(closings)} certificates")
 
@@ -187,9 +177,7 @@ def positions_complete(evidence: Evidence) -> Check:
             wrong.append(f"{topic.name}: an event without a position")
         if list(ids) != sorted(ids):
             wrong.append(f"{topic.name}: not in the order of the positions")
-        wrong += [
-            f"{topic.name}: position {at} has {len(one)} events" for at, one in ids.items() if len(one) > 1
-        ]
+        wrong += [f"{topic.name}: position {at} has {len(one)} events" for at, one in ids.items() if len(one) > 1]
         totals.append(f"{topic.name} 1-{len(ids)}" if ids else f"{topic.name} none")
     return _verdict("positions complete", wrong, ", ".join(totals))
 

@@ -135,9 +135,7 @@ async def play(
 
 
 class _Player:
-    def __init__(
-        self, play: Play, states: dict[str, Client], speed: float, on_seen: Callable[[Seen], None]
-    ) -> None:
+    def __init__(self, play: Play, states: dict[str, Client], speed: float, on_seen: Callable[[Seen], None]) -> None:
         self.play = play
         self._states = states
         self._speed = speed

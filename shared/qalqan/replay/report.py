@@ -111,9 +111,7 @@ def _acceptances_to_plans(play: Play) -> Iterator[float]:
             continue
         pledge_id = one.planned.data["pledge_id"]
         for seen in play.of("MobilizationRevised"):
-            if seen.seen_s > one.sent_s and any(
-                line["pledge_id"] == pledge_id for line in seen.message.data["lines"]
-            ):
+            if seen.seen_s > one.sent_s and any(line["pledge_id"] == pledge_id for line in seen.message.data["lines"]):
                 yield seen.seen_s - one.sent_s
                 break
 
@@ -174,9 +172,7 @@ def _coverage(scenario: Scenario, plan: dict[str, Any]) -> Table:
 
 
 def _table_of_latencies(latencies: dict[str, float]) -> Table:
-    table = Table(
-        "Latency", title="The system's own latencies, real time, sent to read", title_justify="left"
-    )
+    table = Table("Latency", title="The system's own latencies, real time, sent to read", title_justify="left")
     table.add_column("ms, sent to read", justify="right")
     for name, milliseconds in latencies.items():
         table.add_row(name.replace("_", " "), f"{milliseconds:,.1f}")
@@ -184,21 +180,15 @@ def _table_of_latencies(latencies: dict[str, float]) -> Table:
 
 
 def _assumptions(scenario: Scenario) -> Table:
-    table = Table(
-        "Assumption", "Figures that rest on it", title="What this scenario assumes", title_justify="left"
-    )
+    table = Table("Assumption", "Figures that rest on it", title="What this scenario assumes", title_justify="left")
     for assumption in scenario.used_assumptions():
         more = len(assumption.figures) - 4
-        table.add_row(
-            assumption.why, "; ".join(assumption.figures[:4]) + (f"; and {more} more" if more > 0 else "")
-        )
+        table.add_row(assumption.why, "; ".join(assumption.figures[:4]) + (f"; and {more} more" if more > 0 else ""))
     return table
 
 
 def _conflicts(scenario: Scenario) -> Table:
-    table = Table(
-        "Figure", "Published", "Played", title="Figures that sources give differently", title_justify="left"
-    )
+    table = Table("Figure", "Published", "Played", title="Figures that sources give differently", title_justify="left")
     for conflict in scenario.conflicts:
         values = []
         for value in conflict.values:

@@ -72,9 +72,7 @@ class Sourced(Form):
     @property
     def figures(self) -> list[str]:
         """The figures stated here, in the order of the fields."""
-        return [
-            name for name in self.FIGURES if name in self.IMPLIED or getattr(self, name, None) is not None
-        ]
+        return [name for name in self.FIGURES if name in self.IMPLIED or getattr(self, name, None) is not None]
 
     def assumed(self) -> dict[str, str]:
         """The assumed figures, each with its sentence or the key of one."""
@@ -98,9 +96,7 @@ class Sourced(Form):
         for named in (sources, assumptions):
             unknown = [name for name in named if name not in self.figures]
             if unknown:
-                raise ValueError(
-                    f"{', '.join(unknown)}: no figure given here (there are: {', '.join(self.figures)})"
-                )
+                raise ValueError(f"{', '.join(unknown)}: no figure given here (there are: {', '.join(self.figures)})")
         both = sorted(sources.keys() & assumptions.keys())
         if both:
             raise ValueError(f"{', '.join(both)}: has a source and an assumption; say which")
@@ -422,11 +418,7 @@ class Scenario(Form):
 
     def plan(self, request_id: str) -> list[Planned]:
         """The submissions that play this scenario under that request id, in order."""
-        return [
-            planned
-            for index, step in enumerate(self.steps)
-            for planned in self._planned(index, step, request_id)
-        ]
+        return [planned for index, step in enumerate(self.steps) for planned in self._planned(index, step, request_id)]
 
     def used_assumptions(self) -> list[Assumption]:
         """Every assumption with the figures that rest on it, the ones of the file first."""
@@ -454,9 +446,7 @@ class Scenario(Form):
     def _planned(self, index: int, step: Step, request_id: str) -> Iterator[Planned]:
         assumed = tuple(step.assumed())
         for event, data in self._contents(step):
-            yield Planned(
-                index, step.at, step.by, event, {"request_id": request_id} | data, assumed, step.expect
-            )
+            yield Planned(index, step.at, step.by, event, {"request_id": request_id} | data, assumed, step.expect)
 
     def _contents(self, step: Step) -> Iterator[tuple[str, dict[str, Any]]]:
         """The events of a step with their data, all but the request id."""
@@ -499,9 +489,7 @@ class Scenario(Form):
 
     def _offer(self, step: Pledge) -> dict[str, Any]:
         needs = [need for need in self.raised.needs if need.need_id in step.answers[:1]]
-        of_need = (
-            needs[0].model_dump(include={"capability", "unit", "text"}, exclude_none=True) if needs else {}
-        )
+        of_need = needs[0].model_dump(include={"capability", "unit", "text"}, exclude_none=True) if needs else {}
         defaults = _content(self.defaults.pledge) if self.defaults.pledge is not None else {}
         said = _content(step, "at", "by", "do", "expect")
         return {"pledging_state": step.by} | of_need | defaults | said | {"origin": self._place(step.origin)}
@@ -553,9 +541,7 @@ def _troubles(scenario: Scenario) -> Iterator[_Trouble]:
             yield ("steps", index, "at"), "before the step above it; steps stand in the order of time"
     offered: dict[str, Pledge] = {}
     for index, step in enumerate(scenario.steps):
-        yield from (
-            (("steps", index, *path), what) for path, what in _troubles_of_step(scenario, step, offered)
-        )
+        yield from ((("steps", index, *path), what) for path, what in _troubles_of_step(scenario, step, offered))
 
 
 def _troubles_of_step(scenario: Scenario, step: Step, offered: dict[str, Pledge]) -> Iterator[_Trouble]:
@@ -661,9 +647,7 @@ def parse(text: str, name: str = "scenario") -> Scenario:
     try:
         scenario = Scenario.model_validate(document)
     except ValidationError as error:
-        raise _bad(
-            name, node, [(_path(trouble["loc"]), _what(trouble)) for trouble in error.errors()]
-        ) from error
+        raise _bad(name, node, [(_path(trouble["loc"]), _what(trouble)) for trouble in error.errors()]) from error
     troubles = list(_troubles(scenario)) or list(_troubles_of_contract(scenario))
     if troubles:
         raise _bad(name, node, troubles)

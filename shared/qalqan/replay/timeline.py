@@ -53,9 +53,7 @@ def what(name: str, data: Mapping[str, Any]) -> str:
         case "BallotOpened":
             ballot = data["ballot"]
             return f"opens the ballot on {', '.join(ballot['items'])}: {' '.join(ballot['roll'])}"
-        case (
-            "ConsensusReached" | "ConsensusBlocked" | "BallotLapsed" | "BallotSuperseded" | "BallotWithdrawn"
-        ):
+        case "ConsensusReached" | "ConsensusBlocked" | "BallotLapsed" | "BallotSuperseded" | "BallotWithdrawn":
             tally = ", ".join(f"{state} {position}" for state, position in sorted(data["tally"].items()))
             return f"{_spaced(name)} ({tally})"
         case "MobilizationAuthorized" | "MobilizationRevised":
