@@ -5,8 +5,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from chassis.facts import Fact, Incoming, LaneView
+from chassis.handlers import Doc, Handlers
 from qalqan.events import BallotClosed, RequestRaised
-from qalqan.topics import INBOX_VOTES, REQUESTS, Topic
+from qalqan.topics import INBOX_VOTES, REQUESTS
 from services.consensus import domain, store
 from services.consensus.domain import Chain, Court, Rules, State
 
@@ -17,22 +18,15 @@ def wall_clock() -> datetime:
     return now.replace(microsecond=now.microsecond // 1000 * 1000)
 
 
-class ConsensusHandlers:
+class ConsensusHandlers(Handlers[State]):
     """The consensus service, as its lanes see it."""
 
-    inbox: Topic = INBOX_VOTES
-    follows: tuple[Topic, ...] = (REQUESTS,)
-    split = staticmethod(store.split)
-    join = staticmethod(store.join)
+    inbox = INBOX_VOTES
+    follows = (REQUESTS,)
 
     def __init__(self, rules: Rules = domain.DEFAULT, clock: Callable[[], datetime] = wall_clock) -> None:
         self._rules = rules
         self._clock = clock
-
-    def key_of(self, incoming: Incoming) -> str:
-        """The request's id."""
-        assert incoming.event.subject is not None
-        return incoming.event.subject
 
     def decide(self, state: State | None, incoming: Incoming, lane: LaneView) -> list[Fact]:
         """A ballot opened, a vote counted, a ballot closed."""
@@ -64,6 +58,14 @@ class ConsensusHandlers:
     def is_open(self, state: State) -> bool:
         """Until the request is cancelled or closed and nothing is to be decided on it any more."""
         return state.status == "open" or state.open_ballot() is not None
+
+    def split(self, before: State | None, after: State) -> tuple[Doc, list[tuple[str, Any]]]:
+        """As the store has it."""
+        return store.split(before, after)
+
+    def join(self, doc: Doc, parts: Mapping[str, Any]) -> State:
+        """As the store had it."""
+        return store.join(doc, parts)
 
 
 def _court(lane: LaneView, now: datetime) -> Court:

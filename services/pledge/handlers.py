@@ -5,28 +5,22 @@ from datetime import datetime
 from typing import Any
 
 from chassis.facts import Fact, Incoming, LaneView
-from qalqan.topics import DECISIONS, INBOX_PLEDGES, REQUESTS, Topic
+from chassis.handlers import Doc, Handlers
+from qalqan.topics import DECISIONS, INBOX_PLEDGES, REQUESTS
 from services.pledge import domain, store
 from services.pledge.domain import State
 from services.pledge.domain.allocator import Allocator
 from services.pledge.domain.plan import FIRST_ARRIVAL
 
 
-class PledgeHandlers:
+class PledgeHandlers(Handlers[State]):
     """The pledge service, as its lanes see it."""
 
-    inbox: Topic = INBOX_PLEDGES
-    follows: tuple[Topic, ...] = (REQUESTS, DECISIONS)
-    split = staticmethod(store.split)
-    join = staticmethod(store.join)
+    inbox = INBOX_PLEDGES
+    follows = (REQUESTS, DECISIONS)
 
     def __init__(self, allocator: Allocator = FIRST_ARRIVAL) -> None:
         self._allocator = allocator
-
-    def key_of(self, incoming: Incoming) -> str:
-        """The request's id."""
-        assert incoming.event.subject is not None
-        return incoming.event.subject
 
     def decide(self, state: State | None, incoming: Incoming, lane: LaneView) -> list[Fact]:
         """A pledge's next step, and what becomes of the plan."""
@@ -35,10 +29,6 @@ class PledgeHandlers:
     def evolve(self, state: State | None, fact: Fact) -> State:
         """The state after a fact."""
         return domain.evolve(state, fact, self._allocator)
-
-    def evolve_lane(self, doc: Mapping[str, Any], fact: Fact) -> Mapping[str, Any]:
-        """Nothing is kept for the whole lane."""
-        return doc
 
     def due_at(self, state: State) -> datetime | None:
         """The next deadline of its pledges."""
@@ -56,3 +46,11 @@ class PledgeHandlers:
     def is_open(self, state: State) -> bool:
         """Until the request is cancelled or closed; reports that come later load it again."""
         return not state.closed
+
+    def split(self, before: State | None, after: State) -> tuple[Doc, list[tuple[str, Any]]]:
+        """As the store has it."""
+        return store.split(before, after)
+
+    def join(self, doc: Doc, parts: Mapping[str, Any]) -> State:
+        """As the store had it."""
+        return store.join(doc, parts)

@@ -1,27 +1,19 @@
 """Kafka in: `inbox.requests`, to `requests`."""
 
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any
 
 from chassis.facts import Fact, Incoming, LaneView
-from qalqan.topics import INBOX_REQUESTS, Topic
+from chassis.handlers import Doc, Handlers
+from qalqan.topics import INBOX_REQUESTS
 from services.request import domain, store
 from services.request.domain import Request
 
 
-class RequestHandlers:
+class RequestHandlers(Handlers[Request]):
     """The request service, as its lanes see it."""
 
-    inbox: Topic = INBOX_REQUESTS
-    follows: tuple[Topic, ...] = ()
-    split = staticmethod(store.split)
-    join = staticmethod(store.join)
-
-    def key_of(self, incoming: Incoming) -> str:
-        """The request's id."""
-        assert incoming.event.subject is not None
-        return incoming.event.subject
+    inbox = INBOX_REQUESTS
 
     def decide(self, state: Request | None, incoming: Incoming, lane: LaneView) -> list[Fact]:
         """What the affected state says, admitted."""
@@ -31,18 +23,6 @@ class RequestHandlers:
         """The entry after a fact."""
         return domain.evolve(state, fact)
 
-    def evolve_lane(self, doc: Mapping[str, Any], fact: Fact) -> Mapping[str, Any]:
-        """Nothing is kept for the whole lane."""
-        return doc
-
-    def due_at(self, state: Request) -> datetime | None:
-        """A request has no deadline of its own."""
-        return None
-
-    def due(self, state: Request, lane: LaneView) -> list[Fact]:
-        """Nothing falls due."""
-        return []
-
     def mode_of(self, state: Request) -> str:
         """As raised."""
         return state.mode
@@ -50,3 +30,11 @@ class RequestHandlers:
     def is_open(self, state: Request) -> bool:
         """Until cancelled or closed."""
         return state.status == "open"
+
+    def split(self, before: Request | None, after: Request) -> tuple[Doc, list[tuple[str, Any]]]:
+        """As the store has it."""
+        return store.split(before, after)
+
+    def join(self, doc: Doc, parts: Mapping[str, Any]) -> Request:
+        """As the store had it."""
+        return store.join(doc, parts)

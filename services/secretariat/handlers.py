@@ -1,11 +1,11 @@
 """Kafka in: `inbox.governance`, to `members`."""
 
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any
 
 from chassis.facts import Fact, Incoming, LaneView
-from qalqan.topics import INBOX_GOVERNANCE, Topic
+from chassis.handlers import Doc, Handlers
+from qalqan.topics import INBOX_GOVERNANCE
 from services.secretariat import domain, store
 from services.secretariat.domain import Register
 
@@ -13,13 +13,10 @@ _REGISTER = "register"
 """There is one register, whatever state or key a registration is about."""
 
 
-class SecretariatHandlers:
+class SecretariatHandlers(Handlers[Register]):
     """The secretariat service, as its one lane sees it."""
 
-    inbox: Topic = INBOX_GOVERNANCE
-    follows: tuple[Topic, ...] = ()
-    split = staticmethod(store.split)
-    join = staticmethod(store.join)
+    inbox = INBOX_GOVERNANCE
 
     def key_of(self, incoming: Incoming) -> str:
         """The one register."""
@@ -33,18 +30,6 @@ class SecretariatHandlers:
         """The register after it."""
         return domain.evolve(state, fact)
 
-    def evolve_lane(self, doc: Mapping[str, Any], fact: Fact) -> Mapping[str, Any]:
-        """Nothing is kept for the whole lane."""
-        return doc
-
-    def due_at(self, state: Register) -> datetime | None:
-        """The register has no deadline."""
-        return None
-
-    def due(self, state: Register, lane: LaneView) -> list[Fact]:
-        """Nothing falls due."""
-        return []
-
     def mode_of(self, state: Register) -> str:
         """Members and keys have no mode; `members` carries none."""
         return "actual"
@@ -52,3 +37,11 @@ class SecretariatHandlers:
     def is_open(self, state: Register) -> bool:
         """Always."""
         return True
+
+    def split(self, before: Register | None, after: Register) -> tuple[Doc, list[tuple[str, Any]]]:
+        """As the store has it."""
+        return store.split(before, after)
+
+    def join(self, doc: Doc, parts: Mapping[str, Any]) -> Register:
+        """As the store had it."""
+        return store.join(doc, parts)

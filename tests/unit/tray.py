@@ -15,6 +15,7 @@ from chassis.admission import Admission, Record, read_public
 from chassis.bus import Outgoing
 from chassis.draft import Committed, Draft, Subject
 from chassis.facts import Fact, Incoming, LaneView, NotYet, Refused, forwarded
+from chassis.handlers import Handlers
 from chassis.ledger import LaneRow, Parked, Transaction
 from chassis.publication import Publisher
 from qalqan.envelope import Event
@@ -56,11 +57,11 @@ class Tray(Model):
     accepted: list[str]
 
 
-class TrayHandlers:
+class TrayHandlers(Handlers[Tray]):
     """The service, as its lane sees it."""
 
-    inbox: Topic = INBOX_PLEDGES
-    follows: tuple[Topic, ...] = (REQUESTS, DECISIONS)
+    inbox = INBOX_PLEDGES
+    follows = (REQUESTS, DECISIONS)
 
     def key_of(self, incoming: Incoming) -> str:
         assert incoming.event.subject is not None

@@ -33,7 +33,7 @@ def decide(state: State | None, incoming: Incoming, court: Court, rules: Rules) 
         return _vote(state, incoming, data, court, rules)
     assert state is not None
     if isinstance(data, RequestRaised):
-        return _open(state, court, rules)
+        return _open(state, court, rules) if state.ballot is None else []
     assert isinstance(data, RequestCancelled | RequestClosed)
     return _end(state, incoming, court)
 

@@ -25,7 +25,8 @@ def evolve(state: State | None, fact: Fact) -> State:
     """The state after a fact of `requests`, `votes` or `decisions`."""
     data = fact.data
     if isinstance(data, RequestRaised):
-        return _raised(fact, data)
+        # A request is raised once; the same word under another place changes nothing.
+        return _raised(fact, data) if state is None else state
     assert state is not None, f"{type(data).__name__} of a request that nobody raised"
     match data:
         case RequestCancelled():

@@ -116,8 +116,10 @@ def _decisions(state: State, record: Model) -> State:
             ballots = {**state.ballots, record.ballot_id: ballot}
             return state.model_copy(update={"ballots": ballots, "revision": ballot.revision})
         case ConsensusReached():
-            items = state.ballots[record.ballot_id].items
-            decision = Decision(digest=record.decision_digest, revision=record.revision, items=items)
+            closed = state.ballots.get(record.ballot_id)
+            if closed is None:
+                return state  # closed before: the same word under another place changes nothing
+            decision = Decision(digest=record.decision_digest, revision=record.revision, items=closed.items)
             decided = state.model_copy(update={"decided": [*state.decided, decision]})
             return _without_ballot(decided, record)
         case ConsensusBlocked() | BallotLapsed():
