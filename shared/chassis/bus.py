@@ -121,17 +121,19 @@ class Bus:
         topics: Sequence[Topic],
         listener: Listener,
         handler: Any,
-        group: str | None = None,
+        fetch_min_bytes: int = 1,
+        fetch_max_wait_ms: int = 500,
     ) -> None:
         """Declares the replica's one consumer: all its topics in one subscription, so that lanes have one owner.
 
-        `handler` is given each poll's records, in order within a partition. It must not raise: it hands them on.
+        `fetch_min_bytes` and `fetch_max_wait_ms`: how long the broker may hold a poll back to fill it; by default not at
+        all. `handler` is given each poll's records, in order within a partition. It must not raise: it hands them on.
         """
         subscriber = self.broker.subscriber(
             *(topic.name for topic in topics),
             batch=True,
             max_records=_RECORDS_A_POLL,
-            group_id=group or f"qalqan.{self._service}",
+            group_id=f"qalqan.{self._service}",
             # Static membership: a restart within the session gets its lanes back at once and moves nobody else's.
             group_instance_id=self._settings.replica,
             session_timeout_ms=self._settings.session_timeout_ms,
@@ -143,8 +145,8 @@ class Bus:
             auto_offset_reset="earliest",
             ack_policy=AckPolicy.MANUAL,
             max_partition_fetch_bytes=_PUBLIC_LIMIT_BYTES,
-            fetch_max_wait_ms=500,
-            fetch_min_bytes=1,
+            fetch_max_wait_ms=fetch_max_wait_ms,
+            fetch_min_bytes=fetch_min_bytes,
             isolation_level="read_uncommitted",
             listener=listener,
             parser=_raw,

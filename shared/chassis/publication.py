@@ -1,7 +1,6 @@
 """From a fact to the record on its public topic (CONTRACT "Envelope")."""
 
 import hashlib
-import json
 import uuid
 from dataclasses import replace
 from datetime import datetime
@@ -9,7 +8,7 @@ from datetime import datetime
 from chassis.bus import Outgoing
 from chassis.facts import Fact, Incoming
 from qalqan.envelope import Event, to_kafka
-from qalqan.events import EVENTS, EventType, dump, type_of
+from qalqan.events import EVENTS, EventType, type_of
 from qalqan.instants import format_instant
 from qalqan.signing import SigningKey, sign
 from qalqan.topics import REQUEST_TOPICS, Topic, partition_of
@@ -79,7 +78,7 @@ class Publisher:
     def _statement(self, fact: Fact, subject: str, now: datetime) -> Event:
         """What this service states, signed; its id is derived from what it states, so that a repetition is
         the same."""
-        data = json.dumps(dump(fact.data), ensure_ascii=False, separators=(",", ":")).encode()
+        data = fact.data.model_dump_json(by_alias=True).encode()
         kind = event_type(fact)
         name = "\n".join((self._source, kind.type, subject, hashlib.sha256(data).hexdigest()))
         event = Event(

@@ -5,6 +5,7 @@ What each of the five needs and none should write again; its `main.build` brings
 
 import asyncio
 import contextlib
+import gc
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
@@ -151,6 +152,9 @@ async def _run(service: Any) -> int:
     async def lifespan() -> AsyncIterator[None]:
         nonlocal code
         async with service.running() as lanes:
+            # What is loaded now stays for good: collections need not walk it again.
+            gc.collect()
+            gc.freeze()
             failures = (lanes.failed, service.parts.follower.failed)
             watch = asyncio.create_task(_watch(failures, app))
             try:

@@ -268,7 +268,20 @@ def key_id_of(spki: bytes) -> str:
     return sha256(spki).hexdigest()
 
 
+_USUAL_LENGTH = 2048
+
+
 def _read(text: str) -> Material:
+    return _read_again(text) if len(text) <= _USUAL_LENGTH else _parse_material(text)
+
+
+@lru_cache(maxsize=1024)
+def _read_again(text: str) -> Material:
+    """A submission's material is read when it is judged, when it is folded, and when it is decided on."""
+    return _parse_material(text)
+
+
+def _parse_material(text: str) -> Material:
     material = parse(from_base64(text), max_string=None)
     payload_type = _string(material, "payloadType")
     payload = _bytes(material, "payload")
