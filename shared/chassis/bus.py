@@ -13,7 +13,7 @@ from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.errors import KafkaError
 from faststream import AckPolicy
 from faststream.kafka import KafkaBroker
-from faststream.kafka.message import FAKE_CONSUMER, KafkaMessage
+from faststream.kafka.subscriber.usecase import BatchSubscriber
 
 from chassis import records
 from chassis.settings import Settings
@@ -79,6 +79,21 @@ class PollingConsumer(AIOKafkaConsumer):  # type: ignore[misc]
                 return found
 
 
+class HandingOver(BatchSubscriber):
+    """FastStream's batch subscriber, which gives a poll's records to its handler and does nothing else with them.
+
+    What FastStream would do for each message (parse, decode, open contexts, pass middlewares, acknowledge) is what a
+    lane must not have: it loses records that it cannot decode, swallows what a handler raises, and costs 0.3 ms.
+    """
+
+    __slots__ = ()
+
+    async def consume_one(self, msg: tuple[ConsumerRecord[bytes, bytes], ...]) -> None:
+        """Calls the handler, which hands the records on and does not raise."""
+        if self.running:
+            await self.calls[0].handler._original_call(msg)
+
+
 class Listener(Protocol):
     """Who is told of rebalances, and stops the service when `failed` is done."""
 
@@ -107,8 +122,6 @@ class Bus:
         self.broker = KafkaBroker(
             settings.kafka,
             client_id=settings.replica,
-            # Raw bytes go through untouched: FastStream's own parser decodes headers, and a record it cannot decode
-            # would be lost by the next commit.
             apply_types=False,
             logger=None,
             # Topics are made by the runner, with their partition counts and settings, before anything else.
@@ -126,7 +139,7 @@ class Bus:
     ) -> None:
         """Declares the replica's one consumer: all its topics in one subscription, so that lanes have one owner.
 
-        `fetch_min_bytes` and `fetch_max_wait_ms`: how long the broker may hold a poll back to fill it; by default not at
+        `fetch_min_bytes`, `fetch_max_wait_ms`: how long the broker may hold a poll back to fill it; by default not at
         all. `handler` is given each poll's records, in order within a partition. It must not raise: it hands them on.
         """
         subscriber = self.broker.subscriber(
@@ -149,12 +162,11 @@ class Bus:
             fetch_min_bytes=fetch_min_bytes,
             isolation_level="read_uncommitted",
             listener=listener,
-            parser=_raw,
-            decoder=_untouched,
             # A record's own `reply_to` header must not make us publish anywhere.
             no_reply=True,
         )
         subscriber(handler)
+        subscriber.__class__ = HandingOver
         self._failed = listener.failed
 
     async def open(self) -> None:
@@ -300,12 +312,3 @@ def record_size(record: ConsumerRecord[bytes, bytes]) -> int:
     for name, value in record.headers:
         size += len(name.encode("utf-8", "surrogateescape")) + len(value or b"")
     return size
-
-
-async def _raw(message: Records, _default: Any = None) -> KafkaMessage:
-    """FastStream's parser, ours: nothing is decoded, so nothing can fail."""
-    return KafkaMessage(body=b"", headers={}, raw_message=message, consumer=FAKE_CONSUMER)
-
-
-async def _untouched(message: KafkaMessage, _default: Any = None) -> Records:
-    return message.raw_message

@@ -7,7 +7,7 @@ This table is the source of admission, of the published JSON Schemas, and of the
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, JsonValue, model_validator
+from pydantic import Field, model_validator
 
 from qalqan import topics
 from qalqan.fields import (
@@ -33,7 +33,7 @@ from qalqan.topics import Topic
 Mode = Literal["actual", "exercise", "test"]
 Severity = Literal["Extreme", "Severe", "Moderate", "Minor", "Unknown"]
 """As in CAP 1.2, `severity`."""
-StructuredEvent = dict[str, JsonValue]
+StructuredEvent = dict[str, Any]
 """A whole CloudEvent in structured form, with `data_base64` and `dssematerial`."""
 
 
@@ -305,7 +305,7 @@ class BallotClosed(Model):
     blocked_by: list[Objection]
     decided_at: Instant
     decision_digest: Digest
-    certificate: dict[str, JsonValue]
+    certificate: dict[str, Any]
 
 
 class ConsensusReached(BallotClosed):

@@ -74,9 +74,9 @@ def _is_plain(value: object) -> bool:
     if kind is str or value is None or kind is bool:
         return True
     if isinstance(value, dict):
-        return all([type(name) is str and name.isascii() and _is_plain(member) for name, member in value.items()])
+        return all([type(name) is str and name.isascii() and _is_plain(member) for name, member in value.items()])  # noqa: C419  a list is walked in C, a generator is not
     if isinstance(value, list):
-        return all([_is_plain(item) for item in value])
+        return all([_is_plain(item) for item in value])  # noqa: C419  a list is walked in C, a generator is not
     return isinstance(value, int) and -MAX_INTEGER <= value <= MAX_INTEGER
 
 

@@ -4,6 +4,7 @@ A topic name in any other file of the system fails a test.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 from aiokafka.partitioner import murmur2
@@ -77,6 +78,7 @@ ALL = (*INBOXES, *PUBLIC)
 BY_NAME = {topic.name: topic for topic in ALL}
 
 
+@lru_cache(maxsize=4096)
 def partition_of(key: str, partitions: int = KEYED_PARTITIONS) -> int:
     """The partition of a record key: Java's and aiokafka's default, `(murmur2(key) & 0x7fffffff) % partitions`."""
     return int(murmur2(key.encode()) & 0x7FFFFFFF) % partitions
