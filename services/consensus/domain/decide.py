@@ -1,9 +1,11 @@
 """What follows from a request, a vote, a deadline (CONTRACT "VoteCast", "What services state")."""
 
 from datetime import datetime
+from typing import Any
 
 from chassis.facts import Fact, Incoming, Refused, forwarded
 from qalqan import jsontext
+from qalqan.envelope import Event, from_structured
 from qalqan.events import (
     BallotOpened,
     BallotRecord,
@@ -85,14 +87,14 @@ def _open(state: State, court: Court, rules: Rules) -> list[Fact]:
 
 
 def _vote(state: State | None, incoming: Incoming, vote: VoteCast, court: Court, rules: Rules) -> list[Fact]:
-    _check_vote(state, vote, incoming.recorded_at)
+    _check_vote(state, vote, incoming)
     assert state is not None
     cast = forwarded(incoming)
     after = evolve(state, cast)
     return [cast, *_settle(after, incoming.recorded_at, incoming.offset, court, rules)]
 
 
-def _check_vote(state: State | None, vote: VoteCast, recorded_at: datetime) -> None:
+def _check_vote(state: State | None, vote: VoteCast, incoming: Incoming) -> None:
     ballot = None if state is None else state.ballot
     if state is not None and state.status == "cancelled":
         raise Refused("request-closed", f"request {state.request_id} was cancelled")
@@ -104,15 +106,20 @@ def _check_vote(state: State | None, vote: VoteCast, recorded_at: datetime) -> N
         raise Refused("not-eligible", f"{vote.state} is not on the roll {', '.join(ballot.record.roll)}")
     if ballot.outcome is not None:
         raise Refused("too-late", f"the ballot is closed: {ballot.outcome}")
-    if recorded_at >= deadline_of(ballot):
+    if incoming.recorded_at >= deadline_of(ballot):
         raise Refused("too-late", f"the deadline was {format_instant(deadline_of(ballot))}")
     counted = ballot.votes.get(vote.state)
     if counted is None:
         return
-    if vote.sequence == counted.sequence and jsontext.digest_of(dump(vote)) != counted.digest:
+    if vote.sequence == counted.sequence and _said(from_structured(counted.event)) != _said(incoming.event):
         raise Refused("equivocation", f"sequence {vote.sequence} of {vote.state} was another vote")
     if vote.sequence <= counted.sequence:
         raise Refused("stale", f"{vote.state} has voted with sequence {counted.sequence}")
+
+
+def _said(event: Event) -> dict[str, Any]:
+    """The whole data of a vote, fields of later versions too, however it was spelled."""
+    return jsontext.parse(event.data)
 
 
 def _settle(state: State, decided_at: datetime, last_offset: int, court: Court, rules: Rules) -> list[Fact]:

@@ -14,7 +14,6 @@ from qalqan.events import (
     RequestRaised,
     StructuredEvent,
     VoteCast,
-    dump,
 )
 from qalqan.signing import read_material
 from services.consensus.domain.closing import OUTCOME_OF
@@ -76,7 +75,6 @@ def _with_vote(state: State, fact: Fact, data: VoteCast) -> State:
         position=data.position,
         reason=data.reason,
         recorded_at=fact.recorded_at,
-        digest=jsontext.digest_of(dump(data)),
         key_id=read_material(event).key_id,
         event=signed_form(event),
     )

@@ -12,17 +12,13 @@ Outcome = Literal["reached", "blocked", "lapsed", "withdrawn"]
 
 
 class Vote(Model):
-    """A state's vote that counts, as signed.
-
-    `digest`: of its data, to tell a repetition from an equivocation.
-    """
+    """A state's vote that counts, as signed."""
 
     state: str
     sequence: int
     position: Position
     reason: str | None
     recorded_at: Instant
-    digest: str
     key_id: str
     event: StructuredEvent
 
