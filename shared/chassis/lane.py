@@ -5,6 +5,7 @@ order). PostgreSQL's offsets rule: whatever fails, the next owner starts from th
 """
 
 import asyncio
+import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
@@ -40,6 +41,7 @@ _WAVES_AHEAD = 8
 _SEEN = 50_000
 _RETRY_S = (0.05, 0.1, 0.2, 0.5, 1.0)
 _MARK_AFTER_S = 1.0
+_PRUNE_EVERY_S = 3600.0
 
 
 class FenceLost(Exception):
@@ -114,7 +116,7 @@ class Lane(Generic[S]):
         """Works until cancelled; FenceLost when the lane is another's; anything else is a bug and stops the service."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._publish())
-            tasks.create_task(self._mark_published())
+            tasks.create_task(self._keep_outbox())
             await self._work()
 
     def feed(self, records: Sequence[Record]) -> None:
@@ -323,19 +325,21 @@ class Lane(Generic[S]):
             for _ in range(waves):
                 self._waves.task_done()
 
-    async def _mark_published(self) -> None:
-        """Notes what is out when no transaction comes by to note it: off the path, for a quicker next start."""
-        marked = self.committed.published
+    async def _keep_outbox(self) -> None:
+        """Off the path: notes what is out when no transaction comes by to note it, and forgets what is long out."""
+        marked, pruned_at = self.committed.published, -_PRUNE_EVERY_S
         while True:
             await asyncio.sleep(_MARK_AFTER_S)
-            published = self.committed.published
-            if published == marked:
-                continue
+            published, now = self.committed.published, time.monotonic()
             try:
-                await ledger.mark_published(self._pool, self.partition, self.committed.epoch, published)
-                marked = published
+                if published != marked:
+                    await ledger.mark_published(self._pool, self.partition, self.committed.epoch, published)
+                    marked = published
+                if now - pruned_at > _PRUNE_EVERY_S:
+                    await ledger.prune_outbox(self._pool, self.partition)
+                    pruned_at = now
             except TRANSIENT as error:
-                log.warning("database.mark_failed", partition=self.partition, error=repr(error))
+                log.warning("database.outbox_not_kept", partition=self.partition, error=repr(error))
 
 
 def _begins(incoming: Incoming) -> bool:

@@ -4,53 +4,88 @@ The statement is one round trip and one commit: the fence, the identities, the s
 from `fence`, so that nothing at all is written by an owner that is none any more.
 """
 
+import itertools
 import json
+import re
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 from chassis.bus import Outgoing
 from chassis.database import Pool
 
-_COMMIT = """
-with fence as (
+_FENCE = """fence as (
     update lane set next_offsets = $4::jsonb, step = step + 1, log_time = $5, doc = $6::jsonb,
                     published = greatest(published, $7)
     where partition = $1 and epoch = $2 and next_offsets = $3::jsonb
     returning step
-), identities as (
-    insert into inbox (partition, source, id, core, "offset", outcome)
-    select $1, r.* from fence, unnest($8::text[], $9::text[], $10::bytea[], $11::bigint[], $12::text[]) r
-), given as (
-    select r.key, r.is_new, r.open, r.positions::jsonb as positions, r.doc::jsonb as doc
-    from fence, unnest($13::text[], $34::boolean[], $14::boolean[], $15::text[], $16::text[])
-        r (key, is_new, open, positions, doc)
-), newborn as (
-    insert into subject (key, partition, open, positions, doc)
-    select key, $1, open, positions, doc from given where is_new
-), subjects as (
-    insert into subject (key, partition, open, positions, doc)
-    select key, $1, open, positions, doc from given where not is_new
-    on conflict (key) do update set open = excluded.open, positions = excluded.positions, doc = excluded.doc
-), parts as (
-    insert into part (key, name, doc)
-    select r.key, r.name, r.doc::jsonb from fence, unnest($17::text[], $18::text[], $19::text[]) r (key, name, doc)
-    on conflict (key, name) do update set doc = excluded.doc
-), parking as (
-    insert into parked (partition, "offset", key, queue, source, record, parked_at, members_offset)
-    select $1, r.* from fence,
-        unnest($20::bigint[], $21::text[], $22::text[], $23::text[], $24::bytea[], $25::timestamptz[],
-            $35::bigint[]) r
-), unparking as (
-    delete from parked using fence where partition = $1 and "offset" = any($26::bigint[])
-), outgoing as (
-    insert into outbox (partition, step, ordinal, topic, to_partition, key, position, value, headers)
-    select $1, fence.step, r.* from fence,
-        unnest($27::int[], $28::text[], $29::int[], $30::text[], $31::bigint[], $32::bytea[], $33::bytea[]) r
+)"""
+_FENCE_PARAMETERS = 7
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """One kind of rows that a transaction may write: its SQL (`{}`: an array, a column of them), reading from `fence`.
+
+    A transaction's statement has only the kinds that it has rows of: each that is there costs, rows or none.
+    """
+
+    name: str
+    sql: str
+
+
+_IDENTITIES = Write(
+    "identities",
+    """insert into inbox (partition, source, id, core, "offset", outcome)
+    select $1, r.* from fence, unnest({}::text[], {}::text[], {}::bytea[], {}::bigint[], {}::text[]) r""",
 )
-select step from fence
-"""
+_NEW_SUBJECTS = Write(
+    # No conflict clause: should the key be taken, nothing is written at all (`subject_pkey`).
+    "new_subjects",
+    """insert into subject (key, partition, open, positions, doc)
+    select r.key, $1, r.open, r.positions::jsonb, r.doc::jsonb
+    from fence, unnest({}::text[], {}::boolean[], {}::text[], {}::text[]) r (key, open, positions, doc)""",
+)
+_SUBJECTS = Write(
+    "subjects",
+    """update subject s set open = r.open, positions = r.positions::jsonb, doc = r.doc::jsonb
+    from fence, unnest({}::text[], {}::boolean[], {}::text[], {}::text[]) r (key, open, positions, doc)
+    where s.key = r.key""",
+)
+_PARTS = Write(
+    "parts",
+    """insert into part (key, name, doc)
+    select r.key, r.name, r.doc::jsonb from fence, unnest({}::text[], {}::text[], {}::text[]) r (key, name, doc)
+    on conflict (key, name) do update set doc = excluded.doc""",
+)
+_PARKED = Write(
+    "parked_rows",
+    """insert into parked (partition, "offset", key, queue, source, record, parked_at, members_offset)
+    select $1, r.* from fence, unnest({}::bigint[], {}::text[], {}::text[], {}::text[], {}::bytea[], {}::timestamptz[],
+        {}::bigint[]) r""",
+)
+_UNPARKED = Write(
+    "unparked_rows",
+    """delete from parked using fence where partition = $1 and "offset" in (select unnest({}::bigint[]))""",
+)
+_OUTGOING = Write(
+    "outgoing",
+    """insert into outbox (partition, step, ordinal, topic, to_partition, key, position, value, headers)
+    select $1, fence.step, r.* from fence,
+        unnest({}::int[], {}::text[], {}::int[], {}::text[], {}::bigint[], {}::bytea[], {}::bytea[]) r""",
+)
+
+
+@lru_cache
+def _statement(kinds: tuple[Write, ...]) -> str:
+    """The one statement that writes these kinds of rows behind the fence."""
+    number = itertools.count(_FENCE_PARAMETERS + 1)
+    writes = [
+        f"{kind.name} as (\n    {re.sub(re.escape('{}'), lambda _: f'${next(number)}', kind.sql)}\n)" for kind in kinds
+    ]
+    return f"with {', '.join([_FENCE, *writes])} select step from fence"
 
 
 @dataclass(slots=True)
@@ -112,52 +147,50 @@ class Transaction:
 
 async def commit(pool: Pool, tx: Transaction) -> bool:
     """Runs the transaction. False: the fence does not hold, and nothing was written."""
-    sources, ids, cores, offsets, outcomes = _columns(tx.identities, 5)
-    return (
-        await pool.fetchval(
-            _COMMIT,
-            tx.partition,
-            tx.epoch,
-            json.dumps(tx.next_offsets_before),
-            json.dumps(tx.next_offsets),
-            tx.log_time,
-            json.dumps(tx.doc),
-            tx.published,
-            sources,
-            ids,
-            cores,
-            offsets,
-            outcomes,
-            [key for key, _, _, _, _ in tx.subjects],
-            [is_open for _, _, is_open, _, _ in tx.subjects],
-            [json.dumps(positions) for _, _, _, positions, _ in tx.subjects],
-            [json.dumps(doc) for _, _, _, _, doc in tx.subjects],
-            [key for key, _, _ in tx.parts],
-            [name for _, name, _ in tx.parts],
-            [json.dumps(doc) for _, _, doc in tx.parts],
-            [parked.offset for parked in tx.parked],
-            [parked.key for parked in tx.parked],
-            [parked.queue for parked in tx.parked],
-            [parked.source for parked in tx.parked],
-            [parked.record for parked in tx.parked],
-            [parked.parked_at for parked in tx.parked],
-            tx.unparked,
-            list(range(len(tx.outgoing))),
-            [out.topic for out, _ in tx.outgoing],
-            [out.partition for out, _ in tx.outgoing],
-            [out.key.decode() for out, _ in tx.outgoing],
-            [position for _, position in tx.outgoing],
-            [out.value for out, _ in tx.outgoing],
-            [_dump_headers(out.headers) for out, _ in tx.outgoing],
-            [is_new for _, is_new, _, _, _ in tx.subjects],
-            [parked.members_offset for parked in tx.parked],
-        )
-        is not None
+    rows = {kind: found for kind, found in _rows(tx).items() if found}
+    columns = [list(column) for found in rows.values() for column in zip(*found, strict=True)]
+    step = await pool.fetchval(
+        _statement(tuple(rows)),
+        tx.partition,
+        tx.epoch,
+        json.dumps(tx.next_offsets_before),
+        json.dumps(tx.next_offsets),
+        tx.log_time,
+        json.dumps(tx.doc),
+        tx.published,
+        *columns,
     )
+    return step is not None
 
 
-def _columns(rows: Collection[tuple[Any, ...]], width: int) -> tuple[list[Any], ...]:
-    return tuple(list(column) for column in zip(*rows, strict=True)) if rows else tuple([] for _ in range(width))
+def _rows(tx: Transaction) -> dict[Write, list[tuple[Any, ...]]]:
+    """What a transaction writes, by kind, each row in the order of its kind's columns."""
+    subjects: dict[bool, list[tuple[Any, ...]]] = {True: [], False: []}
+    for key, is_new, is_open, positions, doc in tx.subjects:
+        subjects[is_new].append((key, is_open, json.dumps(positions), json.dumps(doc)))
+    return {
+        _IDENTITIES: list(tx.identities),
+        _NEW_SUBJECTS: subjects[True],
+        _SUBJECTS: subjects[False],
+        _PARTS: [(key, name, json.dumps(doc)) for key, name, doc in tx.parts],
+        _PARKED: [
+            (row.offset, row.key, row.queue, row.source, row.record, row.parked_at, row.members_offset)
+            for row in tx.parked
+        ],
+        _UNPARKED: [(offset,) for offset in tx.unparked],
+        _OUTGOING: [
+            (
+                ordinal,
+                out.topic,
+                out.partition,
+                out.key.decode(),
+                position,
+                out.value,
+                _dump_headers(out.headers),
+            )
+            for ordinal, (out, position) in enumerate(tx.outgoing)
+        ],
+    }
 
 
 def _dump_headers(headers: list[tuple[str, bytes]]) -> bytes:
