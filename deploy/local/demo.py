@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from aiokafka.errors import KafkaError
 from rich.console import Console
 
-from deploy.local.errors import CannotStart
+from deploy.local.errors import CannotStart, explain
 from qalqan.replay.command import DEFAULT_SPEED, finish, run_scenario
 from qalqan.replay.scenario import BadScenario, load
 from qalqan.runinfo import RunInfo
@@ -43,7 +44,8 @@ def demo(
                 report = asyncio.run(run_scenario(loaded, run, speed=speed, console=console))
             finally:
                 stack.stop()
-    except (BadScenario, CannotStart) as error:
+    except (BadScenario, CannotStart, OSError, KafkaError) as failure:
+        error = explain(failure, "playing the demo") if isinstance(failure, OSError) else failure
         console.print(str(error), style="red", markup=False, soft_wrap=True)
-        raise typer.Exit(2) from error
+        raise typer.Exit(2) from failure
     finish(report, json=json)

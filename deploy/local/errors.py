@@ -17,11 +17,13 @@ def explain(error: OSError, doing: str) -> CannotStart:
         errno.EROFS: f"the file system is read-only: {elsewhere}",
         errno.EACCES: f"permission is denied: {elsewhere}",
         errno.EPERM: f"permission is denied: {elsewhere}",
+        errno.EEXIST: f"a file stands where a folder should be: {elsewhere}",
+        errno.ENOTDIR: f"a file stands where a folder should be: {elsewhere}",
         errno.EADDRINUSE: "the port is in use: start again to get another one",
         errno.ENOMEM: "the memory is full: stop other programs and start again",
         errno.EMFILE: "too many files are open: raise the limit (ulimit -n) and start again",
     }.get(error.errno or 0, error.strerror or str(error))
-    where = f" ({error.filename})" if error.filename else ""
+    where = f" ({error.filename})" if error.filename and str(error.filename) not in doing else ""
     return CannotStart(f"While {doing}{where}, {what}.")
 
 

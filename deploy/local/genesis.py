@@ -9,7 +9,8 @@ from aiokafka.errors import KafkaError
 from deploy.local.errors import CannotStart
 from deploy.local.keys import Identity
 from qalqan import topics
-from qalqan.envelope import to_kafka
+from qalqan.envelope import BadEnvelope, from_kafka, to_kafka
+from qalqan.sources import Source
 
 PATIENCE_S = 30.0
 
@@ -48,6 +49,29 @@ async def submit(identity: Identity, bootstrap: str) -> int:
             await producer.stop()
         _marker(identity.home).touch()
     return len(events)
+
+
+async def check_network(identity: Identity, bootstrap: str) -> None:
+    """Whether this Kafka is still free, or our network's. Raises CannotStart when `members` is another network's."""
+    partition = TopicPartition(topics.MEMBERS.name, 0)
+    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, enable_auto_commit=False, auto_offset_reset="earliest")
+    await consumer.start()
+    try:
+        if not (await consumer.end_offsets([partition]))[partition]:
+            return
+        consumer.assign([partition])
+        async with asyncio.timeout(PATIENCE_S):
+            first = await consumer.getone()
+        source = Source.parse(from_kafka(first.key, first.headers, first.value).source)
+    except (KafkaError, BadEnvelope, TimeoutError) as error:
+        raise CannotStart(f"The members on Kafka at {bootstrap} cannot be read ({error}): use another Kafka.") from error
+    finally:
+        await consumer.stop()
+    if source is None or source.network != identity.network:
+        raise CannotStart(
+            f"Kafka at {bootstrap} belongs to the network {source.network if source else 'of somebody else'}, and "
+            f"{identity.home} to {identity.network}: use another Kafka, or start in that network's home."
+        )
 
 
 async def wait_admitted(bootstrap: str, count: int) -> None:

@@ -121,7 +121,7 @@ class Infrastructure:
         port, controller_port, database_port = free_ports(3)
         self.kafka = os.environ.get("KAFKA_BOOTSTRAP_SERVERS") or f"{LOOPBACK}:{port}"
         own = f"{postgres.OWNER}:{self._password('owner')}@{LOOPBACK}:{database_port}/{postgres.OWNER}"
-        self.database_url = "postgresql://" + os.environ.get("DATABASE_URL", own).rpartition("://")[2]
+        self.database_url = "postgresql://" + (os.environ.get("DATABASE_URL") or own).rpartition("://")[2]
 
         def start_kafka() -> None:
             if not os.environ.get("KAFKA_BOOTSTRAP_SERVERS"):

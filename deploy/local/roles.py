@@ -20,7 +20,7 @@ async def prepare(admin_url: str, passwords: dict[str, str]) -> None:
     """
     try:
         connection = await asyncpg.connect(admin_url, timeout=10)
-    except (OSError, asyncpg.PostgresError) as error:
+    except (OSError, ValueError, asyncpg.PostgresError) as error:  # ValueError: no such URL
         place = admin_url.rpartition("@")[2]
         raise CannotStart(f"No database answers at {place} ({error}): start it, or correct DATABASE_URL.") from error
     try:

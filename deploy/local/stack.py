@@ -71,14 +71,17 @@ class Stack(Infrastructure):
         }
 
     def stop(self) -> None:
-        """Stop all, and take run.json away."""
+        """Stop all, and take run.json away if we wrote it: where another runner holds this home, it is that one's."""
         with self._writing:
+            if self._complete:
+                (self.home / "run.json").unlink(missing_ok=True)
             self._complete = False
-            (self.home / "run.json").unlink(missing_ok=True)
         super().stop()
 
     def _start_services(self) -> None:
         self.identity = identity(self.home)
+        if "kafka" not in self.processes:
+            asyncio.run(genesis.check_network(self.identity, self.kafka))
         first = asyncio.run(genesis.submit(self.identity, self.kafka))
         self.ports = dict(zip(SERVICES, free_ports(len(SERVICES)), strict=True))
         token = secret(self.home, "token")

@@ -30,7 +30,7 @@ async def create(bootstrap: str) -> None:
             # The first question for a group makes the broker create its topic of offsets: before anybody
             # waits for it.
             await admin.find_coordinator("qalqan")
-    except (KafkaError, OSError) as error:
+    except (KafkaError, OSError, ValueError) as error:  # ValueError: not host:port
         raise CannotStart(
             f"Kafka at {bootstrap} does not answer as it should ({error}): start it, or correct "
             "KAFKA_BOOTSTRAP_SERVERS."

@@ -19,6 +19,14 @@ def complaints(error: ValidationError, within: str = "") -> Iterator[str]:
         yield f"{path}: {message}" if path else message
 
 
+def why_unreadable(error: Exception) -> str:
+    """Why a file cannot be used, in one line for a person who knows which file it is: the first flaw of many."""
+    if isinstance(error, ValidationError):
+        first, *others = complaints(error)
+        return first + (f" (and {len(others)} more)" if others else "")
+    return (isinstance(error, OSError) and error.strerror) or str(error)
+
+
 def shown(text: str, limit: int = 80) -> str:
     """A stranger's text for a message: quoted, ASCII (no terminal takes it for a command), not long."""
     return ascii(text if len(text) <= limit else text[: limit - 3] + "...")

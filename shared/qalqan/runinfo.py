@@ -6,6 +6,8 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from qalqan.complaints import why_unreadable
+
 HOME = "QALQAN_HOME"
 """Environment variable that names the runner's folder; `.qalqan` without it."""
 
@@ -48,7 +50,7 @@ class RunInfo(BaseModel):
         except FileNotFoundError as error:
             raise NotRunning(f"{path} is not there: start the system with `qalqan up`, or set {HOME}") from error
         except (OSError, ValidationError) as error:
-            raise NotRunning(f"{path} cannot be read: {error}") from error
+            raise NotRunning(f"{path} cannot be read: {why_unreadable(error)}") from error
 
     def write(self, path: Path | None = None) -> None:
         """Writes run.json in one step: a reader sees the old or the new one. For its owner's eyes (0600)."""

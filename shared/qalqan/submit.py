@@ -3,6 +3,7 @@
 import asyncio
 import difflib
 import json
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -36,6 +37,7 @@ def submit(
     from qalqan.client import Doubtful, Rejected
     from qalqan.runinfo import NotRunning
 
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # what matters is raised
     try:
         name, data = read_submission(file)
         client = _client(state, key, source)
@@ -44,10 +46,13 @@ def submit(
         typer.echo(f"rejected: {rejected}")
         raise typer.Exit(1) from rejected
     except (TimeoutError, Doubtful) as error:
-        typer.echo(f"sent, but {error or f'neither admitted nor rejected within {timeout_s:g} s'}", err=True)
+        typer.echo(f"sent, but {str(error) or f'neither admitted nor rejected within {timeout_s:g} s'}", err=True)
         raise typer.Exit(1) from error
-    except (BadInput, NotRunning, KafkaError) as error:
+    except (BadInput, NotRunning) as error:
         typer.echo(str(error), err=True)
+        raise typer.Exit(2) from error
+    except KafkaError as error:
+        typer.echo(f"not sent: Kafka does not answer as it should ({error}); see `qalqan status`", err=True)
         raise typer.Exit(2) from error
 
 
@@ -101,6 +106,7 @@ def _load(file: Path) -> dict[str, Any]:
 
 def _client(state: str, key_file: Path | None, source: str | None) -> "Client":
     from qalqan.client import Client
+    from qalqan.complaints import why_unreadable
     from qalqan.keys import read_key
     from qalqan.registry import Root
     from qalqan.runinfo import RunInfo
@@ -111,12 +117,11 @@ def _client(state: str, key_file: Path | None, source: str | None) -> "Client":
     try:
         key = read_key(key_file)
     except (OSError, ValueError) as error:
-        why = error.strerror if isinstance(error, OSError) else error
-        raise BadInput(f"{key_file}: {why}") from error
+        raise BadInput(f"{key_file}: {why_unreadable(error)}") from error
     try:
         root = Root.load(run.root)
     except (OSError, ValueError) as error:
-        raise BadInput(f"{run.root}: {error}") from error
+        raise BadInput(f"{run.root}: {why_unreadable(error)}") from error
     return Client(run.kafka, root=root, key=key, source=source or state_source(root.network, state))
 
 

@@ -103,6 +103,7 @@ def _root(file: Path) -> "Root":
 
 
 def _unreadable(file: Path, error: Exception) -> NoReturn:
-    why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    typer.echo(f"{file}: {why}", err=True)
+    from qalqan.complaints import why_unreadable
+
+    typer.echo(f"{file}: {why_unreadable(error)}", err=True)
     raise typer.Exit(2) from error

@@ -29,6 +29,7 @@ from deploy.local.ports import free_ports
 from deploy.local.private import secret
 from deploy.local.process import Program, Supervised
 from deploy.local.roles import SERVICES
+from deploy.local.stack import Stack
 from qalqan import topics
 from qalqan.registry import Registry, Root
 
@@ -194,10 +195,29 @@ def test_brokers_and_databases_of_others_are_used_where_the_environment_names_th
     asyncio.run(roles.prepare(infra.database_url, {name: secret(infra.home, f"database.{name}") for name in SERVICES}))
 
 
+@pytest.mark.parametrize("variable", ["KAFKA_BOOTSTRAP_SERVERS", "DATABASE_URL"])
+@pytest.mark.parametrize("place", ["127.0.0.1:9", "localhost:no-port"])
+def test_a_place_where_nothing_answers_is_named_with_its_variable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, infra: Infrastructure, variable: str, place: str
+) -> None:
+    monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", infra.kafka)
+    monkeypatch.setenv("DATABASE_URL", infra.database_url)
+    monkeypatch.setenv(variable, place if variable.startswith("KAFKA") else f"postgresql://who:secret@{place}/any")
+    with pytest.raises(CannotStart, match=rf"{place}.*{variable}") as refusal, Infrastructure(tmp_path):
+        pass
+    assert "secret" not in str(refusal.value)
+    if variable.startswith("KAFKA"):  # the database's walls now have this home's passwords
+        passwords = {name: secret(infra.home, f"database.{name}") for name in SERVICES}
+        asyncio.run(roles.prepare(infra.database_url, passwords))
+
+
 def test_one_home_has_one_runner(infra: Infrastructure) -> None:
     assert holder(infra.home) == os.getpid()
-    with pytest.raises(CannotStart, match="runs already"), Infrastructure(infra.home):
+    run = infra.home / "run.json"
+    run.write_text("{}")  # as a whole system's runner has written it
+    with pytest.raises(CannotStart, match="runs already"), Stack(infra.home):
         pass
+    assert run.exists()
 
 
 def test_a_process_that_dies_is_started_again_at_once_and_one_that_keeps_dying_waits(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 import pytest
 
-from chassis.admission import Admission, Judgement, Record, original_base64, read_public
+from chassis.admission import Admission, Doubtful, Judgement, Record, original_base64, read_public
 from qalqan.envelope import Event, core_digest, to_kafka
 from qalqan.events import TICK, KeyRegistered, MemberRegistered, Reason, RequestRaised, Tick, VoteCast, dump
 from qalqan.jsontext import canonical
@@ -411,5 +411,35 @@ def test_a_public_record_is_read_as_its_writer_wrote_it() -> None:
     incoming = read_public(NETWORK_OF_KEYS.record(event, at=T0, topic=VOTES), NETWORK_OF_KEYS.registry)
     assert incoming.recorded_at == T0 - timedelta(seconds=29, milliseconds=875)
     assert incoming.data == example(VoteCast)
-    stated = read_public(NETWORK_OF_KEYS.record(voted(), at=T0, topic=VOTES), NETWORK_OF_KEYS.registry)
+    event = replace(event, extensions={"position": "0000000001"})
+    stated = read_public(NETWORK_OF_KEYS.record(event, at=T0, topic=VOTES), NETWORK_OF_KEYS.registry)
     assert stated.recorded_at == T0
+
+
+@pytest.mark.parametrize(
+    "position", [None, "", "x", "-1", "1", "0000000000", "00000000001", "0000000001\n", "\u0661" * 10]
+)
+def test_a_public_record_at_no_position_is_doubted(position: str | None) -> None:
+    """A signed event, repeated under a position that no writer gives, or none: not a bug of ours, and no effect."""
+    record_ = NETWORK_OF_KEYS.record(replace(voted(), extensions={"position": "0000000001"}), at=T0, topic=VOTES)
+    headers = [(name, value) for name, value in record_.headers if name != "ce_position"]
+    if position is not None:
+        headers.append(("ce_position", position.encode()))
+    with pytest.raises(Doubtful, match="position"):
+        read_public(replace(record_, headers=tuple(headers)), NETWORK_OF_KEYS.registry)
+
+
+def test_a_public_record_out_of_its_place_is_doubted() -> None:
+    event = replace(voted(), extensions={"position": "0000000001"})
+    record_ = NETWORK_OF_KEYS.record(event, at=T0, topic=VOTES)
+    for moved in (replace(record_, partition=(record_.partition + 1) % 12), replace(record_, key=b"TR-2023-0002")):
+        with pytest.raises(Doubtful, match=r"partition|key"):
+            read_public(moved, NETWORK_OF_KEYS.registry)
+
+
+@pytest.mark.parametrize("data", [b"[" * 100_000, b'{"request_id":"\\u0000"}', b'{"a":1,"a":2}'])
+def test_a_state_signs_on_a_public_topic_what_no_inbox_takes(data: bytes) -> None:
+    event = sign(replace(voted(), data=data, dssematerial=None), KEYS[KZ, True, True])
+    event = replace(event, extensions={"position": "0000000001"})
+    with pytest.raises(Doubtful):
+        read_public(NETWORK_OF_KEYS.record(event, at=T0, topic=VOTES), NETWORK_OF_KEYS.registry)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json as jsonlib
+import logging
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -42,6 +43,7 @@ def replay(
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")] = False,
 ) -> None:
     """Play a scenario through the running system, and check from the public topics what came of it."""
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # what matters is raised, or found by the checks
     errors = Console(stderr=True)
     try:
         loaded, run = load(scenario), RunInfo.load()

@@ -637,8 +637,14 @@ _Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|fa
 
 
 def load(path: Path | str) -> Scenario:
-    """Reads a scenario. BadScenario: all that is wrong, each with file, line, path and what; OSError."""
-    return parse(Path(path).read_text("utf-8"), str(path))
+    """Reads a scenario. BadScenario: all that is wrong, each with file, line, path and what; or why it is unreadable."""
+    try:
+        text = Path(path).read_text("utf-8")
+    except OSError as error:
+        raise BadScenario(f"{path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise BadScenario(f"{path}: not UTF-8: {error}") from error
+    return parse(text, str(path))
 
 
 def parse(text: str, name: str = "scenario") -> Scenario:
