@@ -9,7 +9,6 @@ import contextlib
 import itertools
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,8 +23,6 @@ settings.register_profile("shared-machine", deadline=None, suppress_health_check
 settings.load_profile("shared-machine")
 
 STATES = ("AZ", "KG", "KZ", "TR", "UZ", "HU", "TM", "TRNC")
-SHARED = Path(__file__).parents[2] / "shared"
-"""The papers and samples beside the project; tests that read them say so by name where they are missing."""
 
 
 @pytest.fixture(scope="session")

@@ -30,6 +30,7 @@ Home = Annotated[
 ]
 DEFAULT_HOME = Path(".qalqan")
 DOWN_PATIENCE_S = 90.0
+NOT_OURS = "not ours"
 _READY_FD = "QALQAN_READY_FD"
 
 
@@ -83,11 +84,11 @@ def status(home: Home = DEFAULT_HOME) -> None:
     well = True
     for name, address in {**run["http"], "kafka": run["kafka"], "postgres": _place(run["database"])}.items():
         health = _health(name, run, address)
-        well &= health == "well"
+        well &= health in ("well", NOT_OURS)
         table.add_row(
             name,
             str(run["pids"].get(name, "-")),
-            Text(health, style="green" if health == "well" else "red"),
+            Text(health, style={"well": "green", NOT_OURS: "dim"}.get(health, "red")),
             address,
         )
     console.print(table)
@@ -101,7 +102,7 @@ def _health(name: str, run: dict[str, Any], address: str) -> str:
 
     if name not in run["pids"]:
         # Somebody else's broker or database is not ours to judge.
-        return "down" if name in run["http"] else "well"
+        return "down" if name in run["http"] else NOT_OURS
     port = int(address.rsplit(":", 1)[1])
     try:
         if name in run["http"]:

@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+import signal
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -31,6 +33,7 @@ def demo(
 
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # what matters comes as CannotStart
     console = Console(stderr=json)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # 128 + 15, as shells have it: everything down first
     started = time.monotonic()
     try:
         loaded = load(scenario)

@@ -64,7 +64,7 @@ async def check_network(identity: Identity, bootstrap: str) -> None:
             first = await consumer.getone()
         source = Source.parse(from_kafka(first.key, first.headers, first.value).source)
     except (KafkaError, BadEnvelope, TimeoutError) as error:
-        raise CannotStart(f"The members on Kafka at {bootstrap} cannot be read ({error}): use another Kafka.") from error
+        raise CannotStart(f"The members on Kafka at {bootstrap} cannot be read ({error}): use another.") from error
     finally:
         await consumer.stop()
     if source is None or source.network != identity.network:

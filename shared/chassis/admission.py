@@ -27,11 +27,12 @@ from qalqan.instants import from_millis, parse_instant
 from qalqan.registry import RegisteredKey, Registry
 from qalqan.signing import BadSignature, Material, read_material, verify
 from qalqan.sources import Source, root_source, secretariat_source
-from qalqan.topics import RECORD_LIMIT_BYTES, Topic, partition_of
+from qalqan.topics import RECORD_LIMIT_BYTES, REQUESTS, Topic, partition_of
 
 Record: TypeAlias = "ConsumerRecord[bytes, bytes]"
 
 _FINDINGS = 8
+FIRST_POSITION = "0000000001"
 _POSITION = re.compile(r"(?!0{10})[0-9]{10}")
 _NETWORK = re.compile(r"qalqan://([^/]*)/")
 
@@ -242,6 +243,8 @@ def read_public(record: Record, registry: Registry) -> Incoming:
         if why is not None:
             raise Doubtful(why)
         source = _source(event)
+        if record.topic == REQUESTS.name and (why := _unlike_a_request(event, kind, source)) is not None:
+            raise Doubtful(why)
         # A state may sign anything, also what no inbox takes; a service's certificates are beyond an inbox's limits.
         by_state = source.kind == "state"
         data = read_data(event, kind) if by_state else kind.model.model_validate(json.loads(event.data))
@@ -263,6 +266,15 @@ def _misplaced(event: Event, record: Record) -> str | None:
         return f"{shown(subject)} does not belong on partition {record.partition}"
     position = event.extensions.get("position", "")
     return None if _POSITION.fullmatch(position) else f"position: {shown(position)} is none"
+
+
+def _unlike_a_request(event: Event, kind: EventType, source: Source) -> str | None:
+    """The first word of a request raises it, and every word of it is the affected state's, whose code begins its id."""
+    if not (event.subject or "").startswith(f"{source.name}-"):
+        return f"{shown(event.subject or '')} is no request of {source.name}"
+    if event.extensions["position"] == FIRST_POSITION and kind.mints is None:
+        return f"{kind.name} begins no request"
+    return None
 
 
 def original_base64(record: Record) -> str:

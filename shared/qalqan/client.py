@@ -241,12 +241,11 @@ class Client:
         `texts`: `reason` (an objection needs it), `declaration` (a constructive abstention needs it),
         `reservation`.
         """
-        assert self.source is not None
         data = {
             "request_id": ballot.request_id,
             "ballot_id": ballot.ballot_id,
             "round": ballot.round,
-            "state": self.source.rpartition("/")[2],
+            "state": (self.source or "").rpartition("/")[2],
             "sequence": sequence,
             "position": position,
         }

@@ -52,14 +52,6 @@ class RunInfo(BaseModel):
         except (OSError, ValidationError) as error:
             raise NotRunning(f"{path} cannot be read: {why_unreadable(error)}") from error
 
-    def write(self, path: Path | None = None) -> None:
-        """Writes run.json in one step: a reader sees the old or the new one. For its owner's eyes (0600)."""
-        path = path or home() / "run.json"
-        partial = path.with_name(path.name + ".new")
-        partial.touch(mode=0o600)
-        partial.write_text(self.model_dump_json(indent=2) + "\n", "utf-8")
-        partial.replace(path)
-
     def key_path(self, state: str) -> Path:
         """Where the development key of a state is."""
         return Path(self.keys) / f"{state}.pem"

@@ -11,7 +11,19 @@ import pytest
 
 from chassis.admission import Admission, Doubtful, Judgement, Record, original_base64, read_public
 from qalqan.envelope import Event, core_digest, to_kafka
-from qalqan.events import TICK, KeyRegistered, MemberRegistered, Reason, RequestRaised, Tick, VoteCast, dump
+from qalqan.events import (
+    TICK,
+    KeyRegistered,
+    MemberRegistered,
+    Reason,
+    RequestCancelled,
+    RequestClosed,
+    RequestRaised,
+    Tick,
+    VoteCast,
+    dump,
+)
+from qalqan.fields import Model
 from qalqan.jsontext import canonical
 from qalqan.signing import Ed25519Key, SigningKey, sign
 from qalqan.sources import service_source, state_source
@@ -20,6 +32,7 @@ from qalqan.topics import (
     INBOX_REQUESTS,
     INBOX_VOTES,
     RECORD_LIMIT_BYTES,
+    REQUESTS,
     VOTES,
     Topic,
     partition_of,
@@ -443,3 +456,22 @@ def test_a_state_signs_on_a_public_topic_what_no_inbox_takes(data: bytes) -> Non
     event = replace(event, extensions={"position": "0000000001"})
     with pytest.raises(Doubtful):
         read_public(NETWORK_OF_KEYS.record(event, at=T0, topic=VOTES), NETWORK_OF_KEYS.registry)
+
+
+@pytest.mark.parametrize(
+    ("end", "by", "position", "why"),
+    [
+        (RequestClosed, "TR", "0000000001", "begins no request"),
+        (RequestCancelled, "TR", "0000000001", "begins no request"),
+        (RequestCancelled, "KZ", "0000000002", "is no request of KZ"),
+    ],
+)
+def test_a_request_is_ended_by_its_own_state_after_it_was_raised(
+    end: type[Model], by: str, position: str, why: str
+) -> None:
+    """Written straight onto `requests` by a state: its signature holds, and it is no word of that request."""
+    network, source = Network(), state_source(NETWORK, by)
+    network.register_key(source, Ed25519Key.generate())
+    event = replace(network.event(example(end), by=source), extensions={"position": position})
+    with pytest.raises(Doubtful, match=why):
+        read_public(network.record(event, at=T0, topic=REQUESTS), network.registry)

@@ -55,6 +55,14 @@ def earthquake() -> Scenario:
 
 
 class TestFormat:
+    def test_a_file_that_cannot_be_read_is_named(self, tmp_path: Path) -> None:
+        file = tmp_path / "flood.yaml"
+        for content, what in ((None, "No such file"), (b"\xff", "not UTF-8")):
+            if content is not None:
+                file.write_bytes(content)
+            with pytest.raises(BadScenario, match=rf"flood\.yaml: {what}"):
+                load(file)
+
     def test_the_schema_in_the_repository_is_the_models(self) -> None:
         written = json.loads((SCENARIOS / "scenario.schema.json").read_text("utf-8"))
         assert written == schema(), (

@@ -637,7 +637,7 @@ _Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|fa
 
 
 def load(path: Path | str) -> Scenario:
-    """Reads a scenario. BadScenario: all that is wrong, each with file, line, path and what; or why it is unreadable."""
+    """Reads a scenario. BadScenario: the file is unreadable, or all that is wrong with file, line, path and what."""
     try:
         text = Path(path).read_text("utf-8")
     except OSError as error:
