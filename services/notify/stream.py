@@ -1,6 +1,7 @@
 """The live end of the stream: new events are read once for all readers; each reader keeps its own place."""
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import AsyncIterator
 from itertools import takewhile
@@ -36,17 +37,22 @@ class Stream:
                 if not begun:
                     self._last_seq, begun = await store.last_seq(self._pool), True
                 async with self._pool.acquire() as connection:
-                    await connection.add_listener(store.CHANNEL, lambda *_: self._woken.set())
-                    while not connection.is_closed():
-                        await self._read_on()
-                        self._woken.clear()
-                        try:
-                            await asyncio.wait_for(self._woken.wait(), _LOOK_AGAIN_S)
-                        except TimeoutError:
-                            continue
+                    await connection.add_listener(store.CHANNEL, self._wake)
+                    try:
+                        while not connection.is_closed():
+                            await self._read_on()
+                            self._woken.clear()
+                            with contextlib.suppress(TimeoutError):
+                                await asyncio.wait_for(self._woken.wait(), _LOOK_AGAIN_S)
+                    finally:
+                        if not connection.is_closed():
+                            await connection.remove_listener(store.CHANNEL, self._wake)
             except TRANSIENT as error:
                 log.warning("stream.connection_lost", error=repr(error))
                 await asyncio.sleep(_LOOK_AGAIN_S)
+
+    def _wake(self, *_: object) -> None:
+        self._woken.set()
 
     @property
     def end(self) -> int:

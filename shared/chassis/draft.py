@@ -17,7 +17,7 @@ from chassis.alarms import AlarmChanges, Alarms
 from chassis.bus import Outgoing
 from chassis.facts import Fact, Incoming, LaneView, NotYet, Refused
 from chassis.handlers import Handlers, S
-from chassis.ledger import LaneRow, Parked, Transaction
+from chassis.ledger import LaneRow, Parked, SubjectRow, Transaction
 from chassis.publication import Publisher, public_topic
 from qalqan.complaints import shown
 from qalqan.envelope import Event
@@ -38,6 +38,8 @@ class Subject(Generic[S]):
     key: str
     state: S | None
     positions: dict[str, int]
+    folded: tuple[str, ...] = ()
+    """Facts of others that are in the state, by who stated them and their id."""
 
 
 @dataclass(slots=True)
@@ -157,7 +159,10 @@ class Draft(Generic[S]):
         self.next_offsets[record.topic] = record.offset + 1
         subject = self._subject(self._handlers.key_of(incoming))
         position = int(incoming.event.extensions.get("position", "0"))
+        name = f"{incoming.event.source}#{incoming.event.id}"
         if position:
+            if name in subject.folded:
+                return  # again, whatever place it claims: no signature covers that
             last = subject.positions.get(record.topic, 0)
             if position <= last:
                 return  # its writer delivered it again: without a second effect
@@ -172,6 +177,7 @@ class Draft(Generic[S]):
                 )
                 return
             subject.positions[record.topic] = position
+            subject.folded = (*subject.folded, name)
         given = Fact(incoming.data, incoming.event, incoming.recorded_at)
         subject.state = self._handlers.evolve(subject.state, given)
         view = self._view(now=incoming.recorded_at)
@@ -378,8 +384,9 @@ class Draft(Generic[S]):
             assert subject.state is not None
             before = self._known(subject.key)
             doc, parts = self._handlers.split(before.state if before else None, subject.state)
+            is_open = self._handlers.is_open(subject.state)
             tx.subjects.append(
-                (subject.key, before is None, self._handlers.is_open(subject.state), subject.positions, doc)
+                SubjectRow(subject.key, before is None, is_open, subject.positions, list(subject.folded), doc)
             )
             tx.parts.extend((subject.key, name, part) for name, part in parts)
         return tx

@@ -192,7 +192,7 @@ class Lane(Generic[S]):
                     load = partial(ledger.load_identities, self._pool, self.partition, names)
                     self._seen.update(await _patiently(load))
                     continue
-                keys = [key for key, is_new, _, _, _ in tx.subjects if is_new]
+                keys = [row.key for row in tx.subjects if row.is_new]
                 known += (found := await _patiently(partial(ledger.load_keys, self._pool, keys)))
                 if not found:
                     raise
@@ -286,7 +286,7 @@ class Lane(Generic[S]):
         return {item.key: self._subject(item) for item in stored}
 
     def _subject(self, item: Stored) -> Subject[S]:
-        return Subject(item.key, self._handlers.join(item.doc, item.parts), item.positions)
+        return Subject(item.key, self._handlers.join(item.doc, item.parts), item.positions, tuple(item.folded))
 
     async def _commit(self, tx: Transaction) -> None:
         """Commits, through failures of the database: an answer that was lost is looked up, never guessed."""

@@ -44,14 +44,16 @@ _IDENTITIES = Write(
 _NEW_SUBJECTS = Write(
     # No conflict clause: should the key be taken, nothing is written at all (`subject_pkey`).
     "new_subjects",
-    """insert into subject (key, partition, open, positions, doc)
-    select r.key, $1, r.open, r.positions::jsonb, r.doc::jsonb
-    from fence, unnest({}::text[], {}::boolean[], {}::text[], {}::text[]) r (key, open, positions, doc)""",
+    """insert into subject (key, partition, open, positions, folded, doc)
+    select r.key, $1, r.open, r.positions::jsonb, r.folded::jsonb, r.doc::jsonb
+    from fence, unnest({}::text[], {}::boolean[], {}::text[], {}::text[], {}::text[])
+        r (key, open, positions, folded, doc)""",
 )
 _SUBJECTS = Write(
     "subjects",
-    """update subject s set open = r.open, positions = r.positions::jsonb, doc = r.doc::jsonb
-    from fence, unnest({}::text[], {}::boolean[], {}::text[], {}::text[]) r (key, open, positions, doc)
+    """update subject s set open = r.open, positions = r.positions::jsonb, folded = r.folded::jsonb, doc = r.doc::jsonb
+    from fence, unnest({}::text[], {}::boolean[], {}::text[], {}::text[], {}::text[])
+        r (key, open, positions, folded, doc)
     where s.key = r.key""",
 )
 _PARTS = Write(
@@ -108,6 +110,7 @@ class Stored:
 
     key: str
     positions: dict[str, int]
+    folded: list[str]
     doc: dict[str, Any]
     parts: dict[str, Any] = field(default_factory=dict)
 
@@ -125,6 +128,18 @@ class LaneRow:
 
 
 @dataclass(slots=True)
+class SubjectRow:
+    """A request as it is written. `is_new`: should its key be taken, nothing is written at all (`subject_pkey`)."""
+
+    key: str
+    is_new: bool
+    is_open: bool
+    positions: dict[str, int]
+    folded: list[str]
+    doc: dict[str, Any]
+
+
+@dataclass(slots=True)
 class Transaction:
     """All that one transaction writes. `next_offsets_before` is the fence: what this owner believes it had read."""
 
@@ -137,8 +152,7 @@ class Transaction:
     doc: dict[str, Any]
     published: int
     identities: list[tuple[str, str, bytes, int, str | None]] = field(default_factory=list)
-    subjects: list[tuple[str, bool, bool, dict[str, int], dict[str, Any]]] = field(default_factory=list)
-    """Key, whether it is new (should it not be, nothing is written: `subject_pkey`), open, positions, doc."""
+    subjects: list[SubjectRow] = field(default_factory=list)
     parts: list[tuple[str, str, Any]] = field(default_factory=list)
     parked: list[Parked] = field(default_factory=list)
     unparked: list[int] = field(default_factory=list)
@@ -166,8 +180,10 @@ async def commit(pool: Pool, tx: Transaction) -> bool:
 def _rows(tx: Transaction) -> dict[Write, list[tuple[Any, ...]]]:
     """What a transaction writes, by kind, each row in the order of its kind's columns."""
     subjects: dict[bool, list[tuple[Any, ...]]] = {True: [], False: []}
-    for key, is_new, is_open, positions, doc in tx.subjects:
-        subjects[is_new].append((key, is_open, json.dumps(positions), json.dumps(doc)))
+    for row in tx.subjects:
+        subjects[row.is_new].append(
+            (row.key, row.is_open, json.dumps(row.positions), json.dumps(row.folded), json.dumps(row.doc))
+        )
     return {
         _IDENTITIES: list(tx.identities),
         _NEW_SUBJECTS: subjects[True],
@@ -238,18 +254,21 @@ def _lane_row(row: Any) -> LaneRow:
 
 async def load_open(pool: Pool, partition: int) -> list[Stored]:
     """The hot state of a lane: every request that is not closed."""
-    rows = await pool.fetch("select key, positions, doc from subject where partition = $1 and open", partition)
+    rows = await pool.fetch("select key, positions, folded, doc from subject where partition = $1 and open", partition)
     return await _with_parts(pool, rows)
 
 
 async def load_keys(pool: Pool, keys: Collection[str]) -> list[Stored]:
     """Requests by key, closed ones too."""
-    rows = await pool.fetch("select key, positions, doc from subject where key = any($1::text[])", list(keys))
+    rows = await pool.fetch("select key, positions, folded, doc from subject where key = any($1::text[])", list(keys))
     return await _with_parts(pool, rows)
 
 
 async def _with_parts(pool: Pool, rows: list[Any]) -> list[Stored]:
-    stored = {row["key"]: Stored(row["key"], json.loads(row["positions"]), json.loads(row["doc"])) for row in rows}
+    stored = {
+        row["key"]: Stored(row["key"], json.loads(row["positions"]), json.loads(row["folded"]), json.loads(row["doc"]))
+        for row in rows
+    }
     for row in await pool.fetch("select key, name, doc from part where key = any($1::text[])", list(stored)):
         stored[row["key"]].parts[row["name"]] = json.loads(row["doc"])
     return list(stored.values())

@@ -40,6 +40,7 @@ LANE_TABLES = (
         partition int not null,
         open      boolean not null,                      -- a closed one leaves the hot set
         positions jsonb not null,                        -- topic -> last position given, or read
+        folded    jsonb not null,                        -- facts of others that are in it: none is folded twice
         doc       jsonb not null
     )""",
     "create index subject_open on subject (partition) where open",

@@ -16,7 +16,7 @@ from chassis import ledger
 from chassis.bus import Outgoing
 from chassis.database import Pool, connect
 from chassis.lane import FenceLost, Lane
-from chassis.ledger import LaneRow, Parked, Transaction
+from chassis.ledger import LaneRow, Parked, SubjectRow, Transaction
 from chassis.publication import Publisher
 from chassis.schema import LANE_TABLES
 from chassis.service import Parts
@@ -75,7 +75,7 @@ def transaction(row: LaneRow, offset: int, partition: int = 0) -> Transaction:
         {"serial": offset},
         row.published,
         identities=[("qalqan://t/states/TR", f"event-{partition}-{offset}", b"core", offset, None)],
-        subjects=[(key, True, True, {REQUESTS.name: 1}, {"status": "open"})],
+        subjects=[SubjectRow(key, True, True, {REQUESTS.name: 1}, [], {"status": "open"})],
         parts=[(key, "vote", {})],
         parked=[Parked(offset, key, "AZ-1", "qalqan://t/states/AZ", b"{}", NOW, 3)],
         outgoing=[(out, 1), (replace(out, topic="rejections"), None)],
@@ -148,7 +148,7 @@ async def test_a_request_begins_once(pool: Pool) -> None:
     assert await ledger.commit(pool, first)
     before = await everything(pool)
     again = transaction(replace(row, next_offsets={INBOX: 1}), 1)
-    again.subjects, again.parts = [(first.subjects[0][0], True, True, {}, {})], []
+    again.subjects, again.parts = [replace(first.subjects[0], positions={}, doc={})], []
     with pytest.raises(asyncpg.UniqueViolationError) as refused:
         await ledger.commit(pool, again)
     assert refused.value.constraint_name == "subject_pkey"

@@ -13,7 +13,7 @@ from chassis import parking
 from chassis.admission import Record
 from qalqan.envelope import Event, from_kafka
 from qalqan.events import PledgeOffered
-from qalqan.topics import INBOX_PLEDGES, REQUEST_TOPICS
+from qalqan.topics import INBOX_PLEDGES, REQUEST_TOPICS, REQUESTS
 from tests.unit.builders import T0, example
 from tests.unit.network import Network, event_of
 from tests.unit.tray import IDS, OPEN_FOR, PARTITION, Inbox, TrayLane, told
@@ -401,3 +401,13 @@ def test_what_left_the_hot_set_is_loaded_again(lane: TrayLane, inbox: Inbox) -> 
     lane.handle(inbox.raised(A, T0), inbox.offered(A, "AZ-1", T0), inbox.tick(CLOSES))
     assert told(lane.handle(inbox.withdrawn(A, "AZ-1", CLOSES + SECOND))) == ["SubmissionRejected unknown-pledge"]
     assert told(lane.handle(inbox.offered(A, "AZ-2", CLOSES + SECOND))) == ["SubmissionRejected too-late"]
+
+
+def test_a_fact_repeated_at_the_next_place_takes_nobodys_place(lane: TrayLane, inbox: Inbox) -> None:
+    """No signature covers `position`: a genuine event written again under another one must not push the next out."""
+    raised = inbox.raised(A, T0)
+    lane.handle(raised)
+    event = from_kafka(raised.key, raised.headers, raised.value)
+    again = replace(event, extensions={**event.extensions, "position": "0000000002"})
+    lane.handle(inbox.place(again, T0, REQUESTS))
+    assert lane.committed.subjects[A].positions[REQUESTS.name] == 1

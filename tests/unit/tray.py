@@ -16,7 +16,7 @@ from chassis.bus import Outgoing
 from chassis.draft import Committed, Draft, Subject
 from chassis.facts import Fact, Incoming, LaneView, NotYet, Refused, forwarded
 from chassis.handlers import Handlers
-from chassis.ledger import LaneRow, Parked, Transaction
+from chassis.ledger import LaneRow, Parked, Stored, Transaction
 from chassis.publication import Publisher
 from qalqan.envelope import Event
 from qalqan.events import (
@@ -158,8 +158,7 @@ class TrayLane:
         self.admission = Admission(INBOX_PLEDGES, network.registry, SOURCE)
         self.publisher = Publisher(SOURCE, key_of(SOURCE))
         self.seen: dict[tuple[str, str], bytes] = {}
-        self.stored: dict[str, tuple[dict[str, int], dict[str, Any], dict[str, Any]]] = {}
-        """By key: positions, document, parts."""
+        self.stored: dict[str, Stored] = {}
         self.out: list[Outgoing] = []
         self.committed = committed()
 
@@ -223,15 +222,16 @@ class TrayLane:
         return self._load(key).state if key in self.stored else None
 
     def _store(self, tx: Transaction) -> None:
-        for key, *_, positions, doc in tx.subjects:
-            parts = self.stored[key][2] if key in self.stored else {}
-            self.stored[key] = (json.loads(json.dumps(positions)), json.loads(json.dumps(doc)), parts)
+        for row in tx.subjects:
+            parts = self.stored[row.key].parts if row.key in self.stored else {}
+            positions, folded, doc = json.loads(json.dumps([row.positions, row.folded, row.doc]))
+            self.stored[row.key] = Stored(row.key, positions, folded, doc, parts)
         for key, name, part in tx.parts:
-            self.stored[key][2][name] = json.loads(json.dumps(part))
+            self.stored[key].parts[name] = json.loads(json.dumps(part))
 
     def _load(self, key: str) -> Subject[Tray]:
-        positions, doc, parts = self.stored[key]
-        return Subject(key, self.handlers.join(doc, parts), dict(positions))
+        row = self.stored[key]
+        return Subject(key, self.handlers.join(row.doc, row.parts), dict(row.positions), tuple(row.folded))
 
 
 def committed() -> Committed[Tray]:
