@@ -42,7 +42,7 @@ with identities as (
     insert into inbox (partition, source, id, core, "offset")
     select $1, r.* from unnest($3::text[], $4::text[], $5::bytea[], $6::bigint[]) r
 ), subjects as (
-    insert into subject (key, partition, open, positions, doc) values ($7, $1, true, $8::jsonb, $9::jsonb)
+    insert into subject (key, partition, open, positions, folded, doc) values ($7, $1, true, $8::jsonb, '[]', $9::jsonb)
     on conflict (key) do update set positions = excluded.positions, doc = excluded.doc
 ), parts as (
     insert into part (key, name, doc)
