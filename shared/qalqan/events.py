@@ -77,7 +77,7 @@ class RequestRaised(Model):
     affected_state: State
     mode: Mode
     emergency: Emergency
-    needs: Annotated[list[Need], Field(min_length=1, max_length=200)]
+    needs: Annotated[list[Need], Field(min_length=1)]
     acceptance: Literal["manual", "automatic"] = "manual"
     text: str | None = None
     language: str | None = None
