@@ -8,7 +8,7 @@ domain's.
 import base64
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeAlias
@@ -30,6 +30,7 @@ from qalqan.sources import Source, root_source, secretariat_source
 from qalqan.topics import RECORD_LIMIT_BYTES, REQUESTS, Topic, partition_of
 
 Record: TypeAlias = "ConsumerRecord[bytes, bytes]"
+Headers: TypeAlias = Sequence[tuple[str, bytes]]
 
 _FINDINGS = 8
 FIRST_POSITION = "0000000001"
@@ -275,6 +276,25 @@ def _unlike_a_request(event: Event, kind: EventType, source: Source) -> str | No
     if event.extensions["position"] == FIRST_POSITION and kind.mints is None:
         return f"{kind.name} begins no request"
     return None
+
+
+def record_of(
+    topic: str, partition: int, offset: int, timestamp_ms: int, key: bytes, value: bytes, headers: Headers
+) -> Record:
+    """A record as a consumer would hand it over: of what came by HTTP, or waited in the database."""
+    return ConsumerRecord(
+        topic=topic,
+        partition=partition,
+        offset=offset,
+        timestamp=timestamp_ms,
+        timestamp_type=1,
+        key=key,
+        value=value,
+        checksum=None,
+        serialized_key_size=len(key),
+        serialized_value_size=len(value),
+        headers=tuple(headers),
+    )
 
 
 def original_base64(record: Record) -> str:

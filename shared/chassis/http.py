@@ -13,12 +13,11 @@ from http import HTTPStatus
 from typing import Annotated, Any
 
 import uvicorn
-from aiokafka import ConsumerRecord
 from fastapi import APIRouter, Depends, FastAPI, Header, HTTPException, Query, Request, Response
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
-from chassis.admission import Admission
+from chassis.admission import Admission, record_of
 from chassis.bus import Bus, Outgoing
 from chassis.follower import Follower
 from qalqan.envelope import BadEnvelope, from_http, to_kafka
@@ -73,19 +72,7 @@ def submissions(inbox: Topic, admission: Admission, bus: Bus, follower: Follower
             return _problem("bad-envelope", str(error))
         key, value, headers = to_kafka(event)
         partition = partition_of(key.decode(), inbox.partitions)
-        record: ConsumerRecord[bytes, bytes] = ConsumerRecord(
-            topic=inbox.name,
-            partition=partition,
-            offset=0,
-            timestamp=int(time.time() * 1000),
-            timestamp_type=1,
-            key=key,
-            value=value,
-            checksum=None,
-            serialized_key_size=len(key),
-            serialized_value_size=len(value),
-            headers=tuple(headers),
-        )
+        record = record_of(inbox.name, partition, 0, int(time.time() * 1000), key, value, headers)
         now = datetime.now(UTC)
         judgement = admission.judge(record, now)
         if judgement.refused is not None and judgement.refused.reason == "unknown-key":

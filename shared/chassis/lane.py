@@ -16,7 +16,7 @@ import asyncpg
 import structlog
 
 from chassis import ledger
-from chassis.admission import Admission, Doubtful, Judgement, Record, read_public
+from chassis.admission import FIRST_POSITION, Admission, Doubtful, Judgement, Record, read_public
 from chassis.bus import Bus, Outgoing
 from chassis.database import TRANSIENT, Pool
 from chassis.draft import Committed, Draft, Subject
@@ -344,7 +344,7 @@ class Lane(Generic[S]):
 
 def _begins(incoming: Incoming) -> bool:
     """Whether a record is the first word of a new request. (A submission's own `position` would be anybody's claim.)"""
-    return incoming.topic == REQUESTS.name and incoming.event.extensions.get("position") == "0000000001"
+    return incoming.topic == REQUESTS.name and incoming.event.extensions.get("position") == FIRST_POSITION
 
 
 async def _patiently(attempt: Callable[[], Awaitable[T]]) -> T:

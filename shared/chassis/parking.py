@@ -5,9 +5,7 @@ import json
 from collections.abc import Iterable
 from datetime import timedelta
 
-from aiokafka import ConsumerRecord
-
-from chassis.admission import Record, read_data
+from chassis.admission import Record, read_data, record_of
 from chassis.facts import Incoming
 from chassis.ledger import Parked
 from qalqan.envelope import from_kafka
@@ -46,19 +44,7 @@ def unpark(parked: Parked, partition: int) -> tuple[Record, Incoming]:
     key = base64.b64decode(whole["key"])
     value = base64.b64decode(whole["value"])
     headers = [(name, base64.b64decode(content)) for name, content in whole["headers"]]
-    record: Record = ConsumerRecord(
-        topic=whole["topic"],
-        partition=partition,
-        offset=parked.offset,
-        timestamp=whole["timestamp"],
-        timestamp_type=1,
-        key=key,
-        value=value,
-        checksum=None,
-        serialized_key_size=len(key),
-        serialized_value_size=len(value),
-        headers=tuple(headers),
-    )
+    record = record_of(whole["topic"], partition, parked.offset, whole["timestamp"], key, value, headers)
     event = from_kafka(key, headers, value)
     kind = EVENTS[event.type]
     source = Source.parse(event.source)
