@@ -20,7 +20,7 @@ from chassis.bus import record_size
 from chassis.facts import Incoming, Refused
 from qalqan import jsontext, trust
 from qalqan.complaints import complaints, shown
-from qalqan.envelope import BadEnvelope, Event, core_digest, from_kafka
+from qalqan.envelope import BadEnvelope, Event, from_kafka
 from qalqan.events import EVENTS, TICK, EventType, KeyRegistered, MemberRegistered
 from qalqan.fields import Model
 from qalqan.instants import from_millis, parse_instant
@@ -84,7 +84,8 @@ class Admission:
             event, material = _open(record)
             kind = self._address(event, record)
             self._authenticate(event, material, kind, now)
-            identity = Identity(event.source, event.id, core_digest(event))
+            assert material.core is not None, "its signature was checked"
+            identity = Identity(event.source, event.id, material.core)
             incoming = Incoming(
                 record.topic,
                 record.partition,
@@ -248,7 +249,7 @@ def read_public(record: Record, registry: Registry) -> Incoming:
             raise Doubtful(why)
         # A state may sign anything, also what no inbox takes; a service's certificates are beyond an inbox's limits.
         by_state = source.kind == "state"
-        data = read_data(event, kind) if by_state else kind.model.model_validate(json.loads(event.data))
+        data = read_data(event, kind) if by_state else kind.model.model_validate_json(event.data)
         recorded = event.extensions.get("recordedtime")
         recorded_at = parse_instant(recorded) if recorded else from_millis(record.timestamp)
     except Refused as refused:

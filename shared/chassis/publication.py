@@ -78,7 +78,7 @@ class Publisher:
     def _statement(self, fact: Fact, subject: str, now: datetime) -> Event:
         """What this service states, signed; its id is derived from what it states, so that a repetition is
         the same."""
-        data = fact.data.model_dump_json(by_alias=True).encode()
+        data = fact.data.to_json()
         kind = event_type(fact)
         name = "\n".join((self._source, kind.type, subject, hashlib.sha256(data).hexdigest()))
         event = Event(

@@ -5,6 +5,7 @@ This table is the source of admission, of the published JSON Schemas, and of the
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
@@ -16,6 +17,7 @@ from qalqan.fields import (
     Duration,
     Identifier,
     Instant,
+    JsonObject,
     KeyId,
     Mandate,
     Model,
@@ -28,12 +30,13 @@ from qalqan.fields import (
     Text,
     Unit,
 )
+from qalqan.jsontext import Settled, canonical
 from qalqan.topics import Topic
 
 Mode = Literal["actual", "exercise", "test"]
 Severity = Literal["Extreme", "Severe", "Moderate", "Minor", "Unknown"]
 """As in CAP 1.2, `severity`."""
-StructuredEvent = dict[str, Any]
+StructuredEvent = JsonObject
 """A whole CloudEvent in structured form, with `data_base64` and `dssematerial`."""
 
 
@@ -274,6 +277,11 @@ class BallotRecord(Model):
     opened_at: Instant
     deadline: Instant
 
+    @cached_property
+    def text(self) -> Settled:
+        """The record as JSON: its digest is the ballot's id."""
+        return Settled(dump(self))
+
 
 class BallotOpened(Model):
     """A ballot on a revision of a request. `inbox_from`: the first offset of its partition of `inbox.votes` that may
@@ -305,7 +313,12 @@ class BallotClosed(Model):
     blocked_by: list[Objection]
     decided_at: Instant
     decision_digest: Digest
-    certificate: dict[str, Any]
+    certificate: JsonObject
+
+    def to_json(self) -> bytes:
+        """The certificate in the very form that `decision_digest` is of."""
+        head = self.model_dump_json(by_alias=True, exclude={"certificate"}).removesuffix("}")
+        return b'%b,"certificate":%b}' % (head.encode(), canonical(self.certificate))
 
 
 class ConsensusReached(BallotClosed):

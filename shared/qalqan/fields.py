@@ -1,7 +1,7 @@
 """The forms of CONTRACT "Identifiers and forms", as pydantic types."""
 
 from datetime import datetime, timedelta
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import (
     AfterValidator,
@@ -10,17 +10,24 @@ from pydantic import (
     ConfigDict,
     Field,
     PlainSerializer,
+    ValidatorFunctionWrapHandler,
     WithJsonSchema,
+    WrapValidator,
 )
 
 from qalqan.catalogue import CAPABILITIES, CURRENCY, UNITS
 from qalqan.instants import format_instant, parse_duration, parse_instant
+from qalqan.jsontext import Settled
 
 
 class Model(BaseModel):
     """Base of all contract data: immutable, strict (no coercion), unknown fields ignored (fields may be added)."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="ignore", allow_inf_nan=False)
+
+    def to_json(self) -> bytes:
+        """The JSON text that states it."""
+        return self.model_dump_json(by_alias=True).encode()
 
 
 def _instant(value: object) -> datetime:
@@ -59,6 +66,13 @@ def _unit(value: str) -> str:
         raise ValueError(f"{value!r} is neither a unit of the catalogue nor a currency's code")
     return value
 
+
+def _settled(value: object, validate: ValidatorFunctionWrapHandler) -> Settled:
+    return value if isinstance(value, Settled) else Settled(validate(value))
+
+
+JsonObject = Annotated[dict[str, Any], WrapValidator(_settled)]
+"""An object taken as it came, fields of later versions too; immutable like the model it stands in (`Settled`)."""
 
 Instant = Annotated[
     datetime,

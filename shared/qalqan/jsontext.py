@@ -9,7 +9,9 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from copy import deepcopy
+from functools import cached_property
 from itertools import accumulate
 from typing import Any, Never
 
@@ -68,7 +70,7 @@ _PLAIN = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", "
 def _is_plain(value: object) -> bool:
     """Whether the standard encoder, in C, writes RFC 8785 by itself: no floats, no long integers, names in ASCII.
 
-    A certificate is; it is digested on the way from the last vote to the mobilisation.
+    What a certificate is made of is; it is digested on the way from the last vote to the mobilisation.
     """
     kind = type(value)
     if kind is str or value is None or kind is bool:
@@ -80,14 +82,62 @@ def _is_plain(value: object) -> bool:
     return isinstance(value, int) and -MAX_INTEGER <= value <= MAX_INTEGER
 
 
+class Settled(dict[str, Any]):
+    """A JSON object that changes no more: its RFC 8785 form is made once, however often it stands in a larger one.
+
+    A certificate consists of such objects; it is made on the way from the last vote to the mobilisation.
+    """
+
+    @cached_property
+    def text(self) -> str:
+        """Its RFC 8785 form. ValueError as `canonical`."""
+        return _object_text(self)
+
+    def __setitem__(self, name: str, value: object) -> Never:
+        """TypeError: it is settled."""
+        raise TypeError("a settled object does not change")
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> dict[str, Any]:
+        """An ordinary object, which may change."""
+        return deepcopy(dict(self), memo)
+
+
 def canonical(obj: object) -> bytes:
     """The RFC 8785 form.
 
     Raises ValueError for what has none: integers beyond 2^53-1, NaN, surrogates, other types.
     """
-    if _is_plain(obj):
-        return _PLAIN.encode(obj).encode()
-    return rfc8785.dumps(obj)  # type: ignore[arg-type]
+    return _text(obj).encode()
+
+
+def _text(value: object) -> str:
+    if isinstance(value, Settled):
+        return value.text
+    if isinstance(value, dict):
+        return _object_text(value)
+    if isinstance(value, list) and _holds_settled(value):
+        return f"[{','.join([_text(item) for item in value])}]"
+    return _leaf_text(value)
+
+
+def _object_text(value: dict[str, Any]) -> str:
+    if not _holds_settled(value.values()):
+        return _leaf_text(value)
+    members = sorted(value.items(), key=lambda member: member[0].encode("utf-16-be"))  # RFC 8785 section 3.2.3
+    return f"{{{','.join([f'{_leaf_text(name)}:{_text(member)}' for name, member in members])}}}"
+
+
+def _leaf_text(value: object) -> str:
+    return _PLAIN.encode(value) if _is_plain(value) else rfc8785.dumps(value).decode()  # type: ignore[arg-type]
+
+
+def _holds_settled(values: Iterable[object]) -> bool:
+    for value in values:
+        if isinstance(value, Settled):
+            return True
+        if isinstance(value, list | dict) and _holds_settled(value.values() if isinstance(value, dict) else value):
+            return True
+    return False
 
 
 def digest(data: bytes) -> str:

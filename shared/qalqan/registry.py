@@ -5,13 +5,15 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Self
 
 from qalqan import jsontext
-from qalqan.envelope import BadEnvelope, Event
+from qalqan.envelope import BadEnvelope, Event, to_structured
 from qalqan.events import EVENTS, KeyRegistered, MemberRegistered
 from qalqan.fields import Instant, Model
+from qalqan.jsontext import Settled
 from qalqan.signing import BadSignature, PublicKey, read_material, verify
 from qalqan.sources import Source, root_source, secretariat_source
 
@@ -45,7 +47,7 @@ class Root(Model):
         return None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class RegisteredKey:
     """A key, whose it is, what it may sign and when; `event` is the registration as signed."""
 
@@ -61,8 +63,13 @@ class RegisteredKey:
         """Whether `instant` lies in the window: from <= t < until."""
         return self.valid_from <= instant and (self.valid_until is None or instant < self.valid_until)
 
+    @cached_property
+    def registration(self) -> Settled:
+        """The registration as it stands in certificates."""
+        return Settled(to_structured(self.event))
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True)
 class Member:
     """A state's standing in the mechanism; `event` is the registration as signed, at this offset of `members`."""
 
@@ -77,6 +84,11 @@ class Member:
     def stands_at(self, instant: datetime) -> bool:
         """Whether the registration covers `instant`: from <= t < until."""
         return self.from_ <= instant and (self.until is None or instant < self.until)
+
+    @cached_property
+    def registration(self) -> Settled:
+        """The registration as it stands in certificates."""
+        return Settled(to_structured(self.event))
 
 
 class NotRegistered(ValueError):

@@ -5,7 +5,6 @@ from typing import Any
 
 from chassis.facts import Fact
 from qalqan import jsontext
-from qalqan.envelope import to_structured
 from qalqan.events import (
     BallotClosed,
     BallotLapsed,
@@ -15,7 +14,6 @@ from qalqan.events import (
     Objection,
     Position,
     StructuredEvent,
-    dump,
 )
 from qalqan.instants import format_instant
 from qalqan.registry import Registry
@@ -57,27 +55,29 @@ def close(
     """
     taken = positions(state, ballot)
     roll = ballot.record.roll
-    certificate: dict[str, Any] = {
-        "version": 1,
-        "ballot": dump(ballot.record),
-        "outcome": outcome,
-        "decided_at": format_instant(decided_at),
-        "request": state.content.event,
-        "request_recorded_at": format_instant(state.content.recorded_at),
-        "counted": [_counted(state, ballot, name) for name in roll if name in taken],
-        "cause": cause[0] if cause else None,
-        "inbox": {
-            "topic": INBOX_VOTES.name,
-            "partition": court.partition,
-            "from": ballot.inbox_from,
-            "to": max(last_offset, ballot.inbox_from - 1),
-        },
-        "keys": _keys(state, ballot, court, cause),
-        "members": _members(ballot, court.registry),
-        "chain": court.chain.name,
-        "serial": court.chain.serial + 1,
-        "previous": court.chain.previous,
-    }
+    certificate = jsontext.Settled(
+        {
+            "version": 1,
+            "ballot": ballot.record.text,
+            "outcome": outcome,
+            "decided_at": format_instant(decided_at),
+            "request": state.content.event,
+            "request_recorded_at": format_instant(state.content.recorded_at),
+            "counted": [_counted(state, ballot, name) for name in roll if name in taken],
+            "cause": cause[0] if cause else None,
+            "inbox": {
+                "topic": INBOX_VOTES.name,
+                "partition": court.partition,
+                "from": ballot.inbox_from,
+                "to": max(last_offset, ballot.inbox_from - 1),
+            },
+            "keys": _keys(state, ballot, court, cause),
+            "members": _members(ballot, court.registry),
+            "chain": court.chain.name,
+            "serial": court.chain.serial + 1,
+            "previous": court.chain.previous,
+        }
+    )
     return Fact(
         EVENT_OF[outcome](
             request_id=state.request_id,
@@ -122,10 +122,10 @@ def _keys(
         used.add(cause[1])
     authority = secretariat_source(court.registry.network)
     registered = court.registry.keys()
-    return [to_structured(key.event) for key in registered if key.key_id in used or key.source == authority]
+    return [key.registration for key in registered if key.key_id in used or key.source == authority]
 
 
 def _members(ballot: Ballot, registry: Registry) -> list[dict[str, Any]]:
     """The registrations of the roll as they stood when the ballot opened."""
     registered = (registry.member(name, before=ballot.record.members_offset) for name in ballot.record.roll)
-    return [to_structured(member.event) for member in registered if member is not None]
+    return [member.registration for member in registered if member is not None]

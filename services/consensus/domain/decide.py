@@ -14,7 +14,6 @@ from qalqan.events import (
     RequestClosed,
     RequestRaised,
     VoteCast,
-    dump,
 )
 from qalqan.instants import format_instant
 from qalqan.signing import read_material
@@ -76,7 +75,7 @@ def _open(state: State, court: Court, rules: Rules) -> list[Fact]:
     opened = Fact(
         BallotOpened(
             request_id=state.request_id,
-            ballot_id=jsontext.digest_of(dump(record)),
+            ballot_id=jsontext.digest_of(record.text),
             ballot=record,
             inbox_from=court.next_offset,
         )
