@@ -6,7 +6,7 @@ from typing import Any
 
 from chassis.facts import Fact, Incoming, LaneView
 from chassis.handlers import Doc, Handlers
-from qalqan.events import BallotClosed, RequestRaised
+from qalqan.events import BallotClosed, RequestContent
 from qalqan.topics import INBOX_VOTES, REQUESTS
 from services.consensus import domain, store
 from services.consensus.domain import Chain, Court, Rules, State
@@ -30,7 +30,7 @@ class ConsensusHandlers(Handlers[State]):
 
     def decide(self, state: State | None, incoming: Incoming, lane: LaneView) -> list[Fact]:
         """A ballot opened, a vote counted, a ballot closed."""
-        now = self._clock() if isinstance(incoming.data, RequestRaised) else lane.now
+        now = self._clock() if isinstance(incoming.data, RequestContent) else lane.now
         return domain.decide(state, incoming, _court(lane, now), self._rules)
 
     def evolve(self, state: State | None, fact: Fact) -> State:
@@ -57,7 +57,7 @@ class ConsensusHandlers(Handlers[State]):
 
     def is_open(self, state: State) -> bool:
         """Until the request is cancelled or closed and nothing is to be decided on it any more."""
-        return state.status == "open" or state.open_ballot() is not None
+        return state.status in ("anticipated", "open") or state.open_ballot() is not None
 
     def split(self, before: State | None, after: State) -> tuple[Doc, list[tuple[str, Any]]]:
         """As the store has it."""

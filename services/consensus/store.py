@@ -5,14 +5,17 @@ from typing import Any
 
 from services.consensus.domain import State
 
-_CONTENT = "content"
+_REVISION = "revision:"
 
 
 def split(before: State | None, after: State) -> tuple[dict[str, Any], list[tuple[str, Any]]]:
-    """The document, and the parts that are new: the request's content, votes."""
-    parts: list[tuple[str, Any]] = []
-    if before is None or before.content is not after.content:
-        parts.append((_CONTENT, after.content.model_dump(mode="json")))
+    """The document, and the parts that are new: the request's revisions, votes."""
+    known = before.revisions if before is not None else {}
+    parts = [
+        (f"{_REVISION}{revision}", signed.model_dump(mode="json"))
+        for revision, signed in after.revisions.items()
+        if known.get(revision) is not signed
+    ]
     if after.ballot is not None:
         old = before.ballot.votes if before is not None and before.ballot is not None else {}
         parts.extend(
@@ -20,7 +23,7 @@ def split(before: State | None, after: State) -> tuple[dict[str, Any], list[tupl
             for name, vote in after.ballot.votes.items()
             if old.get(name) is not vote
         )
-    return after.model_dump(mode="json", exclude={"content": True, "ballot": {"votes"}}), parts
+    return after.model_dump(mode="json", exclude={"revisions": True, "ballot": {"votes"}}), parts
 
 
 def join(doc: dict[str, Any], parts: Mapping[str, Any]) -> State:
@@ -30,4 +33,5 @@ def join(doc: dict[str, Any], parts: Mapping[str, Any]) -> State:
         prefix = f"vote:{ballot['ballot_id']}:"
         votes = {name.removeprefix(prefix): part for name, part in parts.items() if name.startswith(prefix)}
         ballot = {**ballot, "votes": votes}
-    return State.model_validate({**doc, "content": parts[_CONTENT], "ballot": ballot})
+    revisions = {int(name.removeprefix(_REVISION)): part for name, part in parts.items() if name.startswith(_REVISION)}
+    return State.model_validate({**doc, "revisions": revisions, "ballot": ballot})

@@ -29,7 +29,7 @@ class RequestHandlers(Handlers[Request]):
 
     def is_open(self, state: Request) -> bool:
         """Until cancelled or closed."""
-        return state.status == "open"
+        return state.status in ("anticipated", "open")
 
     def split(self, before: Request | None, after: Request) -> tuple[Doc, list[tuple[str, Any]]]:
         """As the store has it."""

@@ -16,7 +16,10 @@ def split(before: Register | None, after: Register) -> tuple[dict[str, Any], lis
         if before.members.get(state) is not data
     ]
     keys = [(f"key:{key_id}", dump(data)) for key_id, data in after.keys.items() if key_id not in before.keys]
-    return {"serial": after.serial, "previous": after.previous}, [*members, *keys]
+    revoked = [
+        (f"revoked:{key_id}", dump(data)) for key_id, data in after.revoked.items() if key_id not in before.revoked
+    ]
+    return {"serial": after.serial, "previous": after.previous}, [*members, *keys, *revoked]
 
 
 def join(doc: dict[str, Any], parts: Mapping[str, Any]) -> Register:
@@ -25,4 +28,6 @@ def join(doc: dict[str, Any], parts: Mapping[str, Any]) -> Register:
     def named(kind: str) -> dict[str, Any]:
         return {name.removeprefix(kind): part for name, part in parts.items() if name.startswith(kind)}
 
-    return Register.model_validate({**doc, "members": named("member:"), "keys": named("key:")})
+    return Register.model_validate(
+        {**doc, "members": named("member:"), "keys": named("key:"), "revoked": named("revoked:")}
+    )

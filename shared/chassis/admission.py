@@ -21,7 +21,7 @@ from chassis.facts import Incoming, Refused
 from qalqan import jsontext, trust
 from qalqan.complaints import complaints, shown
 from qalqan.envelope import BadEnvelope, Event, from_kafka
-from qalqan.events import EVENTS, TICK, EventType, KeyRegistered, MemberRegistered
+from qalqan.events import EVENTS, TICK, EventType, KeyRegistered, KeyRevoked, MemberRegistered
 from qalqan.fields import Model
 from qalqan.instants import from_millis, parse_instant
 from qalqan.registry import RegisteredKey, Registry
@@ -137,6 +137,8 @@ class Admission:
             raise Refused("unknown-key", f"key {material.key_id} is not registered")
         if key.source != event.source:
             raise Refused("foreign-source", f"key {key.key_id} is of {key.source}, not of {shown(event.source)}")
+        if key.revoked_at is not None:
+            raise Refused("key-not-valid", f"key {key.key_id} was revoked")
         if not key.valid_at(now):
             raise Refused("key-not-valid", f"key {key.key_id} is not valid at {now.isoformat()}")
         _check_signature(event, material, key)
@@ -156,7 +158,7 @@ class Admission:
         if kind is TICK:
             allowed = event.source == self._own_source
         elif event.source == root_source(self._registry.network):
-            allowed = kind.model is KeyRegistered  # of the Secretariat: the domain sees to that
+            allowed = kind.model in (KeyRegistered, KeyRevoked)  # of the Secretariat: the domain sees to that
         elif kind.signer == "secretariat":
             allowed = event.source == secretariat_source(self._registry.network)
         else:
@@ -218,7 +220,7 @@ def _check_names(event: Event, kind: EventType, raw: Mapping[str, Any], data: Mo
 def _subject_of(data: Model, raw: Mapping[str, Any]) -> str | None:
     if isinstance(data, MemberRegistered):
         return data.state
-    if isinstance(data, KeyRegistered):
+    if isinstance(data, KeyRegistered | KeyRevoked):
         return data.key_id
     subject: str | None = raw.get("request_id")
     return subject

@@ -199,9 +199,17 @@ class Client:
             put.timestamp,
         )
 
+    async def anticipate(self, data: Mapping[str, Any]) -> Submission:
+        """RequestAnticipated: a request may follow; offers may attach to it already."""
+        return await self.submit("RequestAnticipated", data)
+
     async def raise_request(self, data: Mapping[str, Any]) -> Submission:
         """RequestRaised: the affected state asks for help."""
         return await self.submit("RequestRaised", data)
+
+    async def amend(self, data: Mapping[str, Any]) -> Submission:
+        """RequestAmended: the whole new content and its `revision`; a new ballot takes the place of an open one."""
+        return await self.submit("RequestAmended", data)
 
     async def cancel(self, request_id: str, reason: str) -> Submission:
         """RequestCancelled: the request was a mistake or is no longer wanted."""
@@ -214,6 +222,10 @@ class Client:
     async def pledge(self, data: Mapping[str, Any]) -> Submission:
         """PledgeOffered: this state offers something."""
         return await self.submit("PledgeOffered", data)
+
+    async def revise(self, data: Mapping[str, Any]) -> Submission:
+        """PledgeRevised: the whole new offer and its `revision`; what was accepted of the old one is void."""
+        return await self.submit("PledgeRevised", data)
 
     async def withdraw(self, request_id: str, pledge_id: str, reason: str) -> Submission:
         """PledgeWithdrawn: this state takes its offer back."""

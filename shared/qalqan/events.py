@@ -73,8 +73,19 @@ class Need(Model):
         return self
 
 
-class RequestRaised(Model):
-    """The affected state asks for help."""
+class RequestAnticipated(Model):
+    """A request may follow: no needs yet and no ballot, but offers may attach to it."""
+
+    request_id: RequestId
+    affected_state: State
+    mode: Mode
+    emergency: Emergency
+    text: str | None = None
+    language: str | None = None
+
+
+class RequestContent(Model):
+    """What is asked for, whole: as first raised, and anew with each amendment."""
 
     request_id: RequestId
     affected_state: State
@@ -93,6 +104,16 @@ class RequestRaised(Model):
         if twice:
             raise ValueError(f"needs: need_id {', '.join(twice)} stands twice")
         return self
+
+
+class RequestRaised(RequestContent):
+    """The affected state asks for help: revision 1."""
+
+
+class RequestAmended(RequestContent):
+    """The affected state asks for something else: a ballot on it takes the place of an open one."""
+
+    revision: Annotated[int, Field(ge=2)]
 
 
 class RequestCancelled(Model):
@@ -123,8 +144,8 @@ class Package(Model):
     support_needed: str | None = None
 
 
-class PledgeOffered(Model):
-    """A state offers a quantity of a capability."""
+class PledgeContent(Model):
+    """What is offered, whole: as first offered, and anew with each revision."""
 
     pledge_id: Identifier
     request_id: RequestId
@@ -159,6 +180,16 @@ class PledgeOffered(Model):
         if self.arrives_at is not None and self.arrives_at < self.ready_at:
             raise ValueError("arrives_at is before ready_at")
         return self
+
+
+class PledgeOffered(PledgeContent):
+    """A state offers a quantity of a capability: revision 1."""
+
+
+class PledgeRevised(PledgeContent):
+    """The pledging state offers something else in its place; an acceptance of what it offered before is void."""
+
+    revision: Annotated[int, Field(ge=2)]
 
 
 class PledgeWithdrawn(Model):
@@ -333,6 +364,10 @@ class BallotLapsed(BallotClosed):
     """The deadline came and positions are missing."""
 
 
+class BallotSuperseded(BallotClosed):
+    """The request was amended while the ballot was open."""
+
+
 class BallotWithdrawn(BallotClosed):
     """The request was cancelled or closed while the ballot was open."""
 
@@ -453,6 +488,13 @@ class KeyRegistered(Chained):
     possession: str
 
 
+class KeyRevoked(Chained):
+    """A key signs nothing more, from the offset of this event on."""
+
+    key_id: KeyId
+    reason: Text
+
+
 # --- inside a service's own inbox ------------------------------------------------------------------------------------
 
 
@@ -522,10 +564,13 @@ _reports = (topics.INBOX_PLEDGES, topics.MOBILIZATIONS)
 EVENTS: dict[str, EventType] = {
     kind.type: kind
     for kind in (
+        _by_state(RequestAnticipated, *_requests, scope="request", actor="affected_state", mints="request_id"),
         _by_state(RequestRaised, *_requests, scope="request", actor="affected_state", mints="request_id"),
+        _by_state(RequestAmended, *_requests, scope="request", actor="affected_state"),
         _by_state(RequestCancelled, *_requests, scope="request"),
         _by_state(RequestClosed, *_requests, scope="request"),
         _by_state(PledgeOffered, *_pledges, scope="pledge", actor="pledging_state", mints="pledge_id"),
+        _by_state(PledgeRevised, *_pledges, scope="pledge", actor="pledging_state"),
         _by_state(PledgeWithdrawn, *_pledges, scope="pledge"),
         _by_state(PledgeAccepted, *_pledges, scope="accept"),
         _by_state(PledgeDeclined, *_pledges, scope="accept"),
@@ -538,6 +583,7 @@ EVENTS: dict[str, EventType] = {
         _by_service(ConsensusReached, topics.DECISIONS),
         _by_service(ConsensusBlocked, topics.DECISIONS),
         _by_service(BallotLapsed, topics.DECISIONS),
+        _by_service(BallotSuperseded, topics.DECISIONS),
         _by_service(BallotWithdrawn, topics.DECISIONS),
         _by_service(MandateEnded, topics.DECISIONS),
         _by_service(MobilizationAuthorized, topics.MOBILIZATIONS),
@@ -545,6 +591,7 @@ EVENTS: dict[str, EventType] = {
         _by_service(SubmissionRejected, topics.REJECTIONS),
         _by_secretariat(MemberRegistered),
         _by_secretariat(KeyRegistered),
+        _by_secretariat(KeyRevoked),
     )
 }
 """Every type of the contract that this version speaks, by its CloudEvents `type`."""

@@ -3,7 +3,7 @@
 import base64
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Self
 
 from qalqan import jsontext
 from qalqan.envelope import BadEnvelope, Event, to_structured
-from qalqan.events import EVENTS, KeyRegistered, MemberRegistered
+from qalqan.events import EVENTS, KeyRegistered, KeyRevoked, MemberRegistered
 from qalqan.fields import Instant, Model
 from qalqan.jsontext import Settled
 from qalqan.signing import BadSignature, PublicKey, read_material, verify
@@ -49,7 +49,10 @@ class Root(Model):
 
 @dataclass(frozen=True)
 class RegisteredKey:
-    """A key, whose it is, what it may sign and when; `event` is the registration as signed."""
+    """A key, whose it is, what it may sign and when; `event` is the registration as signed.
+
+    `revoked_at`: the offset of `members` from which on it signs nothing more.
+    """
 
     source: str
     key_id: str
@@ -58,6 +61,11 @@ class RegisteredKey:
     valid_from: datetime
     valid_until: datetime | None
     event: Event
+    revoked_at: int | None = None
+
+    def revoked_before(self, members_offset: int) -> bool:
+        """Whether it was revoked for those who had read `members` up to this offset (the next to be read)."""
+        return self.revoked_at is not None and self.revoked_at < members_offset
 
     def valid_at(self, instant: datetime) -> bool:
         """Whether `instant` lies in the window: from <= t < until."""
@@ -137,14 +145,14 @@ class Registry:
     def apply(self, event: Event) -> None:
         """Folds the next event of `members`. NotRegistered: it does not hold and changes nothing."""
         kind = EVENTS.get(event.type)
-        if kind is None or kind.model not in (MemberRegistered, KeyRegistered):
+        if kind is None or kind.model not in (MemberRegistered, KeyRegistered, KeyRevoked):
             raise NotRegistered(f"{event.type} is no registration")
         try:
             data = jsontext.parse(event.data)
             registration = kind.model.model_validate(data)
         except ValueError as error:
             raise NotRegistered(f"{kind.name} {event.id}: {error}") from error
-        assert isinstance(registration, MemberRegistered | KeyRegistered)
+        assert isinstance(registration, MemberRegistered | KeyRegistered | KeyRevoked)
         self._check_signature(event, registration)
         if (registration.serial, registration.previous) != (self.serial + 1, self.previous):
             raise NotRegistered(
@@ -152,6 +160,9 @@ class Registry:
             )
         if isinstance(registration, KeyRegistered):
             self._keys[registration.key_id] = registered_key(registration, event, self.network)
+        elif isinstance(registration, KeyRevoked):
+            key = self._keys[registration.key_id]
+            self._keys[registration.key_id] = replace(key, revoked_at=key.revoked_at or self.next_offset)
         else:
             member = Member(
                 registration.state,
@@ -166,27 +177,37 @@ class Registry:
         self.serial = registration.serial
         self.previous = jsontext.digest(event.data)
 
-    def _check_signature(self, event: Event, registration: MemberRegistered | KeyRegistered) -> None:
+    def _check_signature(self, event: Event, registration: MemberRegistered | KeyRegistered | KeyRevoked) -> None:
         try:
             material = read_material(event)
             verify(event, material, self._signer(event, material.key_id, registration))
         except (BadEnvelope, BadSignature) as error:
             raise NotRegistered(f"{event.type} {event.id}: {error}") from error
 
-    def _signer(self, event: Event, key_id: str, registration: MemberRegistered | KeyRegistered) -> PublicKey:
+    def _signer(
+        self, event: Event, key_id: str, registration: MemberRegistered | KeyRegistered | KeyRevoked
+    ) -> PublicKey:
         """The key that may have signed this: a root key for the Secretariat's, else the Secretariat's."""
-        of_secretariat = isinstance(registration, KeyRegistered) and registration.source == secretariat_source(
-            self.network
-        )
-        if of_secretariat:
+        if self._source_of_key(registration) == secretariat_source(self.network):
             key = self.root.public_key(key_id)
             if key is None or event.source != root_source(self.network):
-                raise NotRegistered(f"{event.id}: the Secretariat's key must be registered by a root key")
+                raise NotRegistered(f"{event.id}: the Secretariat's key is registered and revoked by a root key")
             return key
         registered = self._keys.get(key_id)
         if registered is None or not event.source == registered.source == secretariat_source(self.network):
             raise NotRegistered(f"{event.id}: a registration must be signed by the Secretariat's key")
+        if registered.revoked_at is not None:
+            raise NotRegistered(f"{event.id}: signed with the key {key_id}, which was revoked")
         return registered.public_key
+
+    def _source_of_key(self, registration: MemberRegistered | KeyRegistered | KeyRevoked) -> str | None:
+        """Whose key it is about, if it is about one."""
+        if isinstance(registration, KeyRevoked):
+            key = self._keys.get(registration.key_id)
+            if key is None:
+                raise NotRegistered(f"key {registration.key_id} is not registered, so it cannot be revoked")
+            return key.source
+        return registration.source if isinstance(registration, KeyRegistered) else None
 
 
 def registered_key(registration: KeyRegistered, event: Event, network: str) -> RegisteredKey:

@@ -64,6 +64,8 @@ def _doubt_signer(event: Event, topic: str, kind: EventType, key: RegisteredKey,
             return f"{kind.name} is not a service's to state"
         if source.name != WRITERS.get(topic, source.name):
             return f"{topic} is not written by the service {source.name}"
+        if _revoked(event, key):
+            return "the service's key had been revoked"
         return None if key.valid_at(appended_at) else "the service's key was not valid then"
     if source.kind != kind.signer:
         return f"{kind.name} is not a {source.kind}'s to state"
@@ -74,4 +76,12 @@ def _doubt_signer(event: Event, topic: str, kind: EventType, key: RegisteredKey,
         taken_at = parse_instant(recorded) if recorded is not None else appended_at
     except ValueError as error:
         return f"recordedtime: {error}"
+    if _revoked(event, key):
+        return "the key had been revoked when the event was taken"
     return None if key.valid_at(taken_at) else "the key was not valid when the event was taken"
+
+
+def _revoked(event: Event, key: RegisteredKey) -> bool:
+    """Whether its writer knew of the key's revocation (`membersoffset`); one that came later does not show."""
+    judged_by = event.extensions.get("membersoffset", "")
+    return key.revoked_before(int(judged_by)) if judged_by.isdecimal() else key.revoked_at is not None

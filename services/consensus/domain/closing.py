@@ -8,6 +8,7 @@ from qalqan import jsontext
 from qalqan.events import (
     BallotClosed,
     BallotLapsed,
+    BallotSuperseded,
     BallotWithdrawn,
     ConsensusBlocked,
     ConsensusReached,
@@ -26,6 +27,7 @@ EVENT_OF: dict[Outcome, type[BallotClosed]] = {
     "reached": ConsensusReached,
     "blocked": ConsensusBlocked,
     "lapsed": BallotLapsed,
+    "superseded": BallotSuperseded,
     "withdrawn": BallotWithdrawn,
 }
 OUTCOME_OF: dict[type[BallotClosed], Outcome] = {event: outcome for outcome, event in EVENT_OF.items()}
@@ -54,6 +56,7 @@ def close(
     ballot from outside, and its key's id.
     """
     taken = positions(state, ballot)
+    request = state.voted_on(ballot)
     roll = ballot.record.roll
     certificate = jsontext.Settled(
         {
@@ -61,8 +64,8 @@ def close(
             "ballot": ballot.record.text,
             "outcome": outcome,
             "decided_at": format_instant(decided_at),
-            "request": state.content.event,
-            "request_recorded_at": format_instant(state.content.recorded_at),
+            "request": request.event,
+            "request_recorded_at": format_instant(request.recorded_at),
             "counted": [_counted(state, ballot, name) for name in roll if name in taken],
             "cause": cause[0] if cause else None,
             "inbox": {
@@ -102,7 +105,7 @@ def close(
 def _counted(state: State, ballot: Ballot, name: str) -> dict[str, Any]:
     vote = ballot.votes.get(name)
     if vote is None:
-        recorded_at = format_instant(state.content.recorded_at)
+        recorded_at = format_instant(state.voted_on(ballot).recorded_at)
         return {"state": name, "position": "approve", "by": "request", "recorded_at": recorded_at}
     return {
         "state": name,
@@ -117,7 +120,7 @@ def _keys(
     state: State, ballot: Ballot, court: Court, cause: tuple[StructuredEvent, str] | None
 ) -> list[dict[str, Any]]:
     """The registrations of every key used, in the order they were registered."""
-    used = {state.content.key_id, court.key_id, *(vote.key_id for vote in ballot.votes.values())}
+    used = {state.voted_on(ballot).key_id, court.key_id, *(vote.key_id for vote in ballot.votes.values())}
     if cause is not None:
         used.add(cause[1])
     authority = secretariat_source(court.registry.network)

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from qalqan.events import BallotClosed
+from qalqan.fields import Model
 from qalqan.registry import Registry
 from qalqan.topics import DECISIONS
 
@@ -24,6 +26,12 @@ class Chain:
     def of(cls, partition: int, doc: Mapping[str, Any]) -> "Chain":
         """The head as the lane keeps it."""
         return cls(f"{DECISIONS.name}-{partition}", doc.get("serial", 0), doc.get("previous"))
+
+    def after(self, fact: Model) -> "Chain":
+        """The head after a fact: a certificate lengthens the chain."""
+        if not isinstance(fact, BallotClosed):
+            return self
+        return Chain(self.name, fact.certificate["serial"], fact.decision_digest)
 
 
 @dataclass(frozen=True, slots=True)

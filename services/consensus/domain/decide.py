@@ -1,7 +1,8 @@
 """What follows from a request, a vote, a deadline (CONTRACT "VoteCast", "What services state")."""
 
+from dataclasses import replace
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from chassis.facts import Fact, Incoming, Refused, forwarded
 from qalqan import jsontext
@@ -10,6 +11,8 @@ from qalqan.events import (
     BallotOpened,
     BallotRecord,
     MandateEnded,
+    RequestAmended,
+    RequestAnticipated,
     RequestCancelled,
     RequestClosed,
     RequestRaised,
@@ -35,6 +38,10 @@ def decide(state: State | None, incoming: Incoming, court: Court, rules: Rules) 
     assert state is not None
     if isinstance(data, RequestRaised):
         return _open(state, court, rules) if state.ballot is None else []
+    if isinstance(data, RequestAmended):
+        return _amend(state, incoming, court, rules)
+    if isinstance(data, RequestAnticipated):
+        return []
     assert isinstance(data, RequestCancelled | RequestClosed)
     return _end(state, incoming, court)
 
@@ -55,22 +62,23 @@ def due(state: State, court: Court, rules: Rules) -> list[Fact]:
 
 
 def _open(state: State, court: Court, rules: Rules) -> list[Fact]:
-    """A ballot on the request, with the roll, the rule and the deadline frozen in its text."""
+    """A ballot on the request's newest revision, with the roll, the rule and the deadline frozen in its text."""
+    request = state.latest
     record = BallotRecord(
         network=court.registry.network,
         mode=state.mode,
         request_id=state.request_id,
-        revision=state.content.revision,
-        request_digest=state.content.digest,
+        revision=request.revision,
+        request_digest=request.digest,
         round=1,
-        items=state.content.items,
+        items=request.items,
         rule=rules.current,
         roll=court.registry.roll(court.now),
         affected_state=state.affected_state,
         members_offset=court.registry.next_offset,
         governance_offset=court.governance_offset,
         opened_at=court.now,
-        deadline=court.now + rules.window(state.content.severity),
+        deadline=court.now + rules.window(request.severity),
     )
     opened = Fact(
         BallotOpened(
@@ -82,7 +90,16 @@ def _open(state: State, court: Court, rules: Rules) -> list[Fact]:
     )
     after = evolve(state, opened)
     # A roll of the affected state alone is decided by its request, so when the broker took that.
-    return [opened, *_settle(after, state.content.recorded_at, court.next_offset - 1, court, rules)]
+    return [opened, *_settle(after, request.recorded_at, court.next_offset - 1, court, rules)]
+
+
+def _amend(state: State, incoming: Incoming, court: Court, rules: Rules) -> list[Fact]:
+    """A ballot on what is asked for now takes the place of one that is open."""
+    closing = _end_ballot(state, "superseded", incoming, court)
+    for fact in closing:
+        state = evolve(state, fact)
+        court = replace(court, chain=court.chain.after(fact.data))
+    return [*closing, *_open(state, court, rules)]
 
 
 def _vote(state: State | None, incoming: Incoming, vote: VoteCast, court: Court, rules: Rules) -> list[Fact]:
@@ -97,6 +114,8 @@ def _check_vote(state: State | None, vote: VoteCast, incoming: Incoming) -> None
     ballot = None if state is None else state.ballot
     if state is not None and state.status == "cancelled":
         raise Refused("request-closed", f"request {state.request_id} was cancelled")
+    if state is not None and vote.ballot_id in state.former:
+        raise Refused("too-late", f"another ballot took the place of {vote.ballot_id}")
     if state is None or ballot is None or ballot.ballot_id != vote.ballot_id:
         raise Refused("unknown-ballot", f"request {vote.request_id} has no ballot {vote.ballot_id}")
     if ballot.record.round != vote.round:
@@ -130,13 +149,19 @@ def _settle(state: State, decided_at: datetime, last_offset: int, court: Court, 
 
 
 def _end(state: State, incoming: Incoming, court: Court) -> list[Fact]:
-    """A request is cancelled or closed: its open ballot is withdrawn, or its mandate ends."""
-    cause = signed_form(incoming.event)
-    ballot = state.open_ballot()
-    if ballot is not None:
-        key_id = read_material(incoming.event).key_id
-        last = court.next_offset - 1
-        return [close(state, ballot, "withdrawn", incoming.recorded_at, last, court, (cause, key_id))]
+    """A request is cancelled or closed: its open ballot is withdrawn, and a mandate that is in force ends."""
+    ended = _end_ballot(state, "withdrawn", incoming, court)
     if state.decided:
-        return [Fact(MandateEnded(request_id=state.request_id, cause=cause))]
-    return []
+        ended.append(Fact(MandateEnded(request_id=state.request_id, cause=signed_form(incoming.event))))
+    return ended
+
+
+def _end_ballot(
+    state: State, outcome: Literal["superseded", "withdrawn"], incoming: Incoming, court: Court
+) -> list[Fact]:
+    """What the affected state said ends the ballot that is open, if one is."""
+    ballot = state.open_ballot()
+    if ballot is None:
+        return []
+    cause = signed_form(incoming.event), read_material(incoming.event).key_id
+    return [close(state, ballot, outcome, incoming.recorded_at, court.next_offset - 1, court, cause)]

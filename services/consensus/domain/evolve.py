@@ -9,60 +9,71 @@ from qalqan.events import (
     BallotClosed,
     BallotOpened,
     MandateEnded,
+    RequestAmended,
+    RequestAnticipated,
     RequestCancelled,
     RequestClosed,
+    RequestContent,
     RequestRaised,
     StructuredEvent,
     VoteCast,
 )
 from qalqan.signing import read_material
 from services.consensus.domain.closing import OUTCOME_OF
-from services.consensus.domain.state import Ballot, RequestContent, State, Vote
+from services.consensus.domain.state import Ballot, SignedRequest, State, Vote
 
 
 def evolve(state: State | None, fact: Fact) -> State:
     """The state after a fact of `requests`, `votes` or `decisions`."""
     data = fact.data
-    if isinstance(data, RequestRaised):
-        # A request is raised once; the same word under another place changes nothing.
-        return _raised(fact, data) if state is None else state
+    if isinstance(data, RequestAnticipated | RequestRaised):
+        return _begun(state, fact, data)
     assert state is not None, f"{type(data).__name__} of a request that nobody raised"
     match data:
+        case RequestAmended():
+            return _with_revision(state, fact, data, data.revision)
         case RequestCancelled():
             return state.model_copy(update={"status": "cancelled"})
         case RequestClosed():
             return state.model_copy(update={"status": "closed"})
         case BallotOpened():
             ballot = Ballot(ballot_id=data.ballot_id, record=data.ballot, inbox_from=data.inbox_from)
-            return state.model_copy(update={"ballot": ballot})
+            former = [*state.former, state.ballot.ballot_id] if state.ballot else state.former
+            return state.model_copy(update={"ballot": ballot, "former": former})
         case VoteCast():
             return _with_vote(state, fact, data)
         case BallotClosed():
             outcome = OUTCOME_OF[type(data)]
-            return _with_ballot(state, {"outcome": outcome}, decided=outcome == "reached")
+            # What ends a ballot from outside leaves a mandate as it is: a request's end has a MandateEnded of its own.
+            mandate = state.decided if outcome in ("superseded", "withdrawn") else outcome == "reached"
+            return _with_ballot(state, {"outcome": outcome}, decided=mandate)
         case MandateEnded():
             return state.model_copy(update={"decided": False})
     raise AssertionError(f"{type(data).__name__} is no fact of the consensus service")
 
 
-def _raised(fact: Fact, data: RequestRaised) -> State:
+def _begun(state: State | None, fact: Fact, data: RequestAnticipated | RequestRaised) -> State:
+    if state is not None and (isinstance(data, RequestAnticipated) or state.revisions):
+        return state  # a request is raised once; the same word under another place changes nothing
+    begun = State(request_id=data.request_id, affected_state=data.affected_state, mode=data.mode, status="anticipated")
+    if isinstance(data, RequestAnticipated):
+        return begun
+    return _with_revision(begun.model_copy(update={"status": "open"}), fact, data, 1)
+
+
+def _with_revision(state: State, fact: Fact, data: RequestContent, revision: int) -> State:
     event = _signed(fact)
     assert fact.recorded_at is not None
-    return State(
-        request_id=data.request_id,
-        affected_state=data.affected_state,
-        mode=data.mode,
-        status="open",
-        content=RequestContent(
-            revision=1,
-            recorded_at=fact.recorded_at,
-            digest=jsontext.digest(event.data),
-            key_id=read_material(event).key_id,
-            severity=data.emergency.severity,
-            items=[need.need_id for need in data.needs],
-            event=signed_form(event),
-        ),
+    signed = SignedRequest(
+        revision=revision,
+        recorded_at=fact.recorded_at,
+        digest=jsontext.digest(event.data),
+        key_id=read_material(event).key_id,
+        severity=data.emergency.severity,
+        items=[need.need_id for need in data.needs],
+        event=signed_form(event),
     )
+    return state.model_copy(update={"revisions": {**state.revisions, revision: signed}})
 
 
 def _with_vote(state: State, fact: Fact, data: VoteCast) -> State:

@@ -8,7 +8,7 @@ from pydantic import Field
 from qalqan.events import BallotRecord, Mode, Position, StructuredEvent
 from qalqan.fields import Instant, Model
 
-Outcome = Literal["reached", "blocked", "lapsed", "withdrawn"]
+Outcome = Literal["reached", "blocked", "lapsed", "superseded", "withdrawn"]
 
 
 class Vote(Model):
@@ -33,8 +33,8 @@ class Ballot(Model):
     votes: dict[str, Vote] = Field(default_factory=dict)
 
 
-class RequestContent(Model):
-    """A request as the affected state signed it: its approval, and what the ballot is about."""
+class SignedRequest(Model):
+    """A revision of a request as the affected state signed it: its approval, and what a ballot is about."""
 
     revision: int
     recorded_at: Instant
@@ -51,11 +51,24 @@ class State(Model):
     request_id: str
     affected_state: str
     mode: Mode
-    status: Literal["open", "cancelled", "closed"]
-    content: RequestContent
+    status: Literal["anticipated", "open", "cancelled", "closed"]
+    revisions: dict[int, SignedRequest] = Field(default_factory=dict)
+    """By revision; none while the request is only anticipated."""
     ballot: Ballot | None = None
+    former: list[str] = Field(default_factory=list)
+    """The ballots before this one, all closed."""
     decided: bool = False
-    """Whether a mandate is in force: consensus was reached and the request neither cancelled nor closed."""
+    """Whether a mandate is in force: consensus was reached, no ballot on an amendment failed since, and the request was
+    neither cancelled nor closed."""
+
+    @property
+    def latest(self) -> SignedRequest:
+        """The newest revision."""
+        return self.revisions[max(self.revisions)]
+
+    def voted_on(self, ballot: Ballot) -> SignedRequest:
+        """The revision that a ballot is about."""
+        return self.revisions[ballot.record.revision]
 
     def open_ballot(self) -> Ballot | None:
         """The ballot that takes votes."""

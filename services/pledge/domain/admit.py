@@ -3,13 +3,21 @@
 from datetime import datetime
 
 from chassis.facts import Fact, Incoming, NotYet, Refused, forwarded
-from qalqan.events import PledgeAccepted, PledgeDeclined, PledgeOffered, PledgeWithdrawn, Report
+from qalqan.events import (
+    PledgeAccepted,
+    PledgeContent,
+    PledgeDeclined,
+    PledgeOffered,
+    PledgeRevised,
+    PledgeWithdrawn,
+    Report,
+)
 from qalqan.instants import format_instant
 from services.pledge.domain.life import LIFE, ReportStep
 from services.pledge.domain.match import fits
 from services.pledge.domain.state import Content, PledgeState, State
 
-Submission = PledgeOffered | PledgeWithdrawn | PledgeAccepted | PledgeDeclined | Report
+Submission = PledgeOffered | PledgeRevised | PledgeWithdrawn | PledgeAccepted | PledgeDeclined | Report
 
 
 def admit(state: State | None, incoming: Incoming, submission: Submission, now: datetime) -> list[Fact]:
@@ -29,6 +37,9 @@ def admit(state: State | None, incoming: Incoming, submission: Submission, now: 
         raise _closed(state)
     _check_step(content, pledge, incoming, submission)
     match submission:
+        case PledgeRevised():
+            _check_next_revision(pledge, submission.revision)
+            return _with_policy(incoming, content, submission, submission.revision, now)
         case PledgeAccepted():
             _check_acceptance(pledge, submission, now)
         case PledgeDeclined():
@@ -47,18 +58,25 @@ def _offered(state: State | None, incoming: Incoming, offer: PledgeOffered, now:
         raise _closed(state)
     if offer.pledge_id in state.pledges:
         raise Refused("not-allowed", f"pledge_id {offer.pledge_id} is taken")
-    needs = [need.need_id for need in state.content.needs]
+    return _with_policy(incoming, state.content, offer, 1, now)
+
+
+def _with_policy(
+    incoming: Incoming, content: Content, offer: PledgeContent, revision: int, now: datetime
+) -> list[Fact]:
+    """The offer, and its acceptance where the request has accepted beforehand what answers it."""
+    needs = [need.need_id for need in content.needs]
     if missing := [need_id for need_id in offer.answers if need_id not in needs]:
         raise Refused(
             "bad-data",
-            f"answers: {offer.request_id} has no need {', '.join(missing)}; it has {', '.join(needs)}",
+            f"answers: {offer.request_id} has no need {', '.join(missing)}; it has {', '.join(needs) or 'none yet'}",
         )
     facts = [forwarded(incoming)]
-    if _accepted_by_policy(state.content, offer, now):
+    if _accepted_by_policy(content, offer, now):
         accepted = PledgeAccepted(
             request_id=offer.request_id,
             pledge_id=offer.pledge_id,
-            pledge_revision=1,
+            pledge_revision=revision,
             quantity=offer.quantity,
             by="policy",
         )
@@ -66,7 +84,7 @@ def _offered(state: State | None, incoming: Incoming, offer: PledgeOffered, now:
     return facts
 
 
-def _accepted_by_policy(content: Content, offer: PledgeOffered, now: datetime) -> bool:
+def _accepted_by_policy(content: Content, offer: PledgeContent, now: datetime) -> bool:
     """Whether the request's `automatic` acceptance covers an offer: it names a need and can serve one.
 
     An unsolicited offer is the affected state's own to accept.
@@ -79,7 +97,7 @@ def _accepted_by_policy(content: Content, offer: PledgeOffered, now: datetime) -
     )
 
 
-def _expired(offer: PledgeOffered, now: datetime) -> bool:
+def _expired(offer: PledgeContent, now: datetime) -> bool:
     return offer.offer_expires_at is not None and now >= offer.offer_expires_at
 
 
@@ -103,6 +121,13 @@ def _check_revision(pledge: PledgeState, revision: int) -> None:
         raise Refused("stale", f"pledge_revision: {revision} was replaced by {pledge.revision}")
     if revision > pledge.revision:
         raise Refused("not-allowed", f"pledge_revision: {revision}, but the last is {pledge.revision}")
+
+
+def _check_next_revision(pledge: PledgeState, revision: int) -> None:
+    if revision <= pledge.revision:
+        raise Refused("stale", f"revision: {revision}, and {pledge.revision} is there")
+    if revision > pledge.revision + 1:
+        raise Refused("not-allowed", f"revision: {revision}, and {pledge.revision + 1} is the next")
 
 
 def _check_acceptance(pledge: PledgeState, accepted: PledgeAccepted, now: datetime) -> None:

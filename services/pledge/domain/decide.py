@@ -13,9 +13,10 @@ from qalqan.events import (
     PledgeAccepted,
     PledgeDeclined,
     PledgeOffered,
+    PledgeRevised,
     PledgeWithdrawn,
     Report,
-    RequestRaised,
+    RequestContent,
 )
 from services.pledge.domain.admit import admit
 from services.pledge.domain.allocator import Allocator
@@ -38,7 +39,7 @@ def decide(state: State | None, incoming: Incoming, now: datetime, allocator: Al
         case Report() as report:
             # A report moves no plan: what has departed stays on its line when something else moves it.
             return admit(state, incoming, report, now)
-        case PledgeOffered() | PledgeWithdrawn() | PledgeAccepted() | PledgeDeclined() as submission:
+        case PledgeOffered() | PledgeRevised() | PledgeWithdrawn() | PledgeAccepted() | PledgeDeclined() as submission:
             facts = admit(state, incoming, submission, now)
             if state is None or state.mobilization is None:
                 return facts  # the plan is kept ready by `evolve`, and nothing is stated of it yet
@@ -48,7 +49,7 @@ def decide(state: State | None, incoming: Incoming, now: datetime, allocator: Al
             if state.accepted(submission.pledge_id) == before:
                 return facts
             return facts + _mobilize(state, now, allocator)
-        case RequestRaised() | BallotClosed() | MandateEnded():
+        case RequestContent() | BallotClosed() | MandateEnded():
             return _mobilize(state, now, allocator) if state else []
         case _:
             return []

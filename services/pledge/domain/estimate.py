@@ -1,7 +1,7 @@
 """When a pledge arrives: as its state says, else estimated from place and mode of transport.
 
 The figures are assumptions, chosen cautiously (a duty officer is helped more by a late estimate than by a
-promise), and whatever comes of them is marked `estimated` (CONTRACT, PledgeOffered).
+promise), and whatever comes of them is marked `estimated` (CONTRACT, PledgeContent).
 """
 
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from functools import lru_cache
 from math import asin, ceil, cos, radians, sin, sqrt
 from typing import Final
 
-from qalqan.events import PledgeOffered
+from qalqan.events import PledgeContent
 from qalqan.fields import Place
 
 EARTH_RADIUS_KM: Final = 6371.0
@@ -62,7 +62,7 @@ def great_circle_km(lat_a: float, lon_a: float, lat_b: float, lon_b: float) -> f
     return 2 * EARTH_RADIUS_KM * asin(min(1.0, sqrt(half_chord_squared)))
 
 
-def travel_time(offer: PledgeOffered, to: Place) -> timedelta | None:
+def travel_time(offer: PledgeContent, to: Place) -> timedelta | None:
     """The estimated time from the offer's origin, in whole minutes (rounded up); None without coordinates."""
     origin = offer.origin
     if origin.lat is None or origin.lon is None or to.lat is None or to.lon is None:
@@ -73,7 +73,7 @@ def travel_time(offer: PledgeOffered, to: Place) -> timedelta | None:
     return timedelta(minutes=ceil(hours * 60))
 
 
-def arrival(offer: PledgeOffered, to: Place) -> Arrival:
+def arrival(offer: PledgeContent, to: Place) -> Arrival:
     """When the offer arrives at a place, and when it must depart for that."""
     travel = travel_time(offer, to)
     if offer.arrives_at is None:

@@ -7,16 +7,21 @@ from qalqan.events import (
     BallotClosed,
     BallotLapsed,
     BallotOpened,
+    BallotSuperseded,
     BallotWithdrawn,
     ConsensusBlocked,
     ConsensusReached,
     MandateEnded,
     Mobilization,
     PledgeAccepted,
+    PledgeContent,
     PledgeDeclined,
     PledgeOffered,
+    PledgeRevised,
     PledgeWithdrawn,
     Report,
+    RequestAmended,
+    RequestAnticipated,
     RequestCancelled,
     RequestClosed,
     RequestRaised,
@@ -67,6 +72,9 @@ def _fold(state: State, fact: Fact) -> State:
     match fact.data:
         case PledgeOffered() as offer:
             return _offered(state, offer, fact.recorded_at)
+        case PledgeRevised() as offer:
+            changes = {"offer": _content(offer), "revision": offer.revision, "standing": "offered", "accepted": 0}
+            return _with_pledge(state, offer.pledge_id, **changes)
         case PledgeAccepted() as answer:
             return _with_pledge(state, answer.pledge_id, standing="accepted", accepted=answer.quantity)
         case PledgeDeclined() as answer:
@@ -76,8 +84,11 @@ def _fold(state: State, fact: Fact) -> State:
         case Report() as report:
             return _reported(state, report)
         case RequestRaised() as request:
-            # Revision 1; a RequestAmended will bring the others beside it.
-            return state.model_copy(update={"contents": {**state.contents, 1: Content.of(request)}})
+            return _with_content(state, 1, Content.of(request))
+        case RequestAmended() as request:
+            return _with_content(state, request.revision, Content.of(request))
+        case RequestAnticipated() as request:
+            return _with_content(state, 0, Content.anticipated(request))
         case RequestCancelled() | RequestClosed():
             return state.model_copy(update={"closed": True})
         case Mobilization() as mobilization:
@@ -88,10 +99,19 @@ def _fold(state: State, fact: Fact) -> State:
             return state
 
 
+def _with_content(state: State, revision: int, content: Content) -> State:
+    return state.model_copy(update={"contents": {**state.contents, revision: content}})
+
+
 def _offered(state: State, offer: PledgeOffered, recorded_at: datetime | None) -> State:
     assert recorded_at is not None, "an offer is a submission: the broker took it at some time"
-    pledge = PledgeState(offer=offer, offered_at=recorded_at)
+    pledge = PledgeState(offer=_content(offer), offered_at=recorded_at)
     return state.model_copy(update={"pledges": {**state.pledges, offer.pledge_id: pledge}})
+
+
+def _content(offer: PledgeContent) -> PledgeContent:
+    """What is offered, without the kind of event that said it: as it comes back from the store."""
+    return PledgeContent.model_construct(**{name: getattr(offer, name) for name in PledgeContent.model_fields})
 
 
 def _with_pledge(state: State, pledge_id: str, **changes: object) -> State:
@@ -123,6 +143,10 @@ def _decisions(state: State, record: Model) -> State:
             decided = state.model_copy(update={"decided": [*state.decided, decision]})
             return _without_ballot(decided, record)
         case ConsensusBlocked() | BallotLapsed():
+            if record.ballot_id not in state.ballots:
+                return state
+            return _without_ballot(state.model_copy(update={"void": len(state.decided)}), record)
+        case BallotSuperseded():
             return _without_ballot(state, record)
         case BallotWithdrawn():
             return _without_ballot(state.model_copy(update={"ended": True}), record)

@@ -7,6 +7,7 @@ from typing import Final, Literal
 from qalqan.events import (
     PledgeAccepted,
     PledgeDeclined,
+    PledgeRevised,
     PledgeWithdrawn,
     ResourceArrived,
     ResourceCommitted,
@@ -46,6 +47,7 @@ _BEFORE_DEPARTURE: Final[frozenset[Stage]] = frozenset({"offered", "accepted", "
 _UNTIL_WITHDRAWN: Final[frozenset[Stage]] = _BEFORE_DEPARTURE | {"underway"}
 
 LIFE: Final[Mapping[type[Model], Step]] = {
+    PledgeRevised: Step("be revised", _PLEDGING, _BEFORE_DEPARTURE, ends_with_request=True),
     # Both stay possible after the request was closed: they only take back, and a surplus offer awaits an
     # answer.
     PledgeWithdrawn: Step("be withdrawn", _PLEDGING, _BEFORE_DEPARTURE),

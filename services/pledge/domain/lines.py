@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from qalqan.events import Line, Need, PledgeOffered
+from qalqan.events import Line, Need, PledgeContent
 from services.pledge.domain.coverage import in_time
 from services.pledge.domain.estimate import Arrival
 from services.pledge.domain.state import State
@@ -17,7 +17,7 @@ def need_numbers(state: State) -> dict[str, int]:
     return numbers
 
 
-def make_line(number: int, offer: PledgeOffered, need: Need, quantity: int, there: Arrival, reason: str) -> Line:
+def make_line(number: int, offer: PledgeContent, need: Need, quantity: int, there: Arrival, reason: str) -> Line:
     """The line of a pledge for the need of that number; to the allocator's `reason` its merits are added."""
     if offer.capability != need.capability:
         reason += f", in place of {need.capability}"

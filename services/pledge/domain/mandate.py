@@ -6,13 +6,15 @@ from services.pledge.domain.state import Content, Decision, State
 def in_force(state: State) -> list[Decision]:
     """The decisions in force, oldest first: a later one on the same needs replaces an earlier, an end all.
 
-    CONTRACT, MobilizationAuthorized. An amendment's ballot that closes and does not reach will end those
-    before.
+    CONTRACT, MobilizationAuthorized. One on an amendment replaces all on what was asked for before; a ballot on it
+    that closes and does not reach ends them.
     """
-    if state.ended:
+    valid = state.decided[state.void :]
+    if state.ended or not valid:
         return []
-    latest = {item: decision for decision in state.decided for item in decision.items}
-    return [each for each in state.decided if any(latest[item] is each for item in each.items)]
+    newest = valid[-1].revision
+    latest = {item: decision for decision in valid if decision.revision == newest for item in decision.items}
+    return [each for each in valid if any(latest.get(item) is each for item in each.items)]
 
 
 def planned_content(state: State) -> Content | None:

@@ -1,9 +1,9 @@
 """Which offer can serve which need."""
 
-from qalqan.events import Need, PledgeOffered
+from qalqan.events import Need, PledgeContent
 
 
-def fits(offer: PledgeOffered, need: Need) -> bool:
+def fits(offer: PledgeContent, need: Need) -> bool:
     """Whether an offer can serve a need: by capability or substitute, unit and, if it says, what it answers.
 
     Units are never converted: nobody said how many persons a team has. `other` fits only what the offer

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from qalqan.events import Coverage, Line, Mode, Need, PledgeOffered, RequestRaised
+from qalqan.events import Coverage, Line, Mode, Need, PledgeContent, RequestAnticipated, RequestContent
 from qalqan.fields import Digest, Identifier, Instant, Model, Quantity, RequestId, Revision
 from qalqan.fields import State as StateCode
 
@@ -22,7 +22,7 @@ class Content(Model):
     needs: list[Need]
 
     @classmethod
-    def of(cls, request: RequestRaised) -> "Content":
+    def of(cls, request: RequestContent) -> "Content":
         """What a request's event says."""
         return cls(
             affected_state=request.affected_state,
@@ -30,6 +30,11 @@ class Content(Model):
             acceptance=request.acceptance,
             needs=request.needs,
         )
+
+    @classmethod
+    def anticipated(cls, request: RequestAnticipated) -> "Content":
+        """Before anything is asked for: no needs, and nothing is accepted but by the affected state itself."""
+        return cls(affected_state=request.affected_state, mode=request.mode, acceptance="manual", needs=[])
 
 
 class PledgeState(Model):
@@ -39,7 +44,7 @@ class PledgeState(Model):
     `reports`: for each kind, the sum for each line ("" where a report named none).
     """
 
-    offer: PledgeOffered
+    offer: PledgeContent
     offered_at: Instant
     revision: Revision = 1
     standing: Literal["offered", "accepted", "declined", "withdrawn"] = "offered"
@@ -94,9 +99,9 @@ class Plan(Model):
 class State(Model):
     """A request as the pledge service knows it.
 
-    `contents`: by revision, from `requests`; `revision`: the one that binds, from `decisions` (DESIGN, "The
-    way of an event", 4). The two topics are read independently, so each may know what the other does not yet.
-    `closed`: the request was cancelled or closed (`requests`); `ended`: so was its mandate (`decisions`).
+    `contents`: by revision, from `requests` (0: it was anticipated); `revision`: the one that binds, from `decisions`
+    (DESIGN, "The way of an event", 4). The two topics are read independently, so each may know what the other does not
+    yet. `closed`: the request was cancelled or closed (`requests`); `ended`: so was its mandate (`decisions`).
     `plan`: until a mobilisation is authorised the plan kept ready, a function of all the rest; then the plan
     last stated.
     """
@@ -107,6 +112,8 @@ class State(Model):
     revision: Revision = 1
     ballots: dict[Digest, Ballot] = Field(default_factory=dict)
     decided: list[Decision] = Field(default_factory=list)
+    void: int = 0
+    """How many of the decisions, the oldest, a ballot on an amendment has ended that did not reach."""
     ended: bool = False
     pledges: dict[Identifier, PledgeState] = Field(default_factory=dict)
     mobilization: MobilizationState | None = None
@@ -119,8 +126,9 @@ class State(Model):
 
     @property
     def content(self) -> Content | None:
-        """The content of the revision that binds; None: not read yet."""
-        return self.contents.get(self.revision)
+        """The newest content up to the revision that binds; None: nothing is known of the request yet."""
+        known = [revision for revision in self.contents if revision <= self.revision]
+        return self.contents[max(known)] if known else None
 
     @property
     def mode(self) -> Mode | None:
