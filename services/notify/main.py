@@ -5,12 +5,13 @@ import contextlib
 import os
 from collections.abc import AsyncIterator
 
-from chassis.bus import check_partitions
+from chassis import recovery
 from chassis.database import connect
 from chassis.http import application, serving
 from chassis.service import Parts, run
 from chassis.settings import Settings
 from qalqan.topics import PUBLIC
+from services.notify import store
 from services.notify.api import stream_router
 from services.notify.handlers import Intake
 from services.notify.stream import Stream
@@ -37,7 +38,9 @@ class NotifyService:
         async with contextlib.AsyncExitStack() as stack:
             pool = await connect(settings.database, settings.replica)
             stack.push_async_callback(pool.close)
-            await check_partitions(settings.kafka, PUBLIC)
+            await recovery.check_reader(
+                settings.kafka, settings.replica, pool, NAME, PUBLIC, await store.next_offsets(pool)
+            )
             intake = Intake(parts.bus, pool)
             stream = Stream(pool)
             following = asyncio.create_task(stream.follow_store(), name="stream")

@@ -57,6 +57,8 @@ class Committed(Generic[S]):
     parked: dict[str, list[Parked]]
     """What waits, by request."""
     alarms: Alarms
+    handled: frozenset[int] = frozenset()
+    """Offsets of the inbox beyond the next one that are done with all the same (`chassis.rebuild`)."""
 
     @classmethod
     def loaded(
@@ -87,6 +89,7 @@ class Committed(Generic[S]):
             subjects,
             waiting,
             alarms,
+            row.handled,
         )
 
 
@@ -158,28 +161,8 @@ class Draft(Generic[S]):
         """A record of a public topic: folded, then its consequences, then whatever waited for it."""
         self.next_offsets[record.topic] = record.offset + 1
         subject = self._subject(self._handlers.key_of(incoming))
-        position = int(incoming.event.extensions.get("position", "0"))
-        name = f"{incoming.event.source}#{incoming.event.id}"
-        if position:
-            if name in subject.folded:
-                return  # again, whatever place it claims: no signature covers that
-            last = subject.positions.get(record.topic, 0)
-            if position <= last:
-                return  # its writer delivered it again: without a second effect
-            if position > last + 1:
-                # Its writer leaves no gap: somebody else repeats an event under a place that is not its own.
-                log.error(
-                    "fact.out_of_place",
-                    topic=record.topic,
-                    offset=record.offset,
-                    position=position,
-                    last=last,
-                )
-                return
-            subject.positions[record.topic] = position
-            subject.folded = (*subject.folded, name)
-        given = Fact(incoming.data, incoming.event, incoming.recorded_at)
-        subject.state = self._handlers.evolve(subject.state, given)
+        if not fold(self._handlers, subject, incoming):
+            return
         view = self._view(now=incoming.recorded_at)
         for fact in self._handlers.decide(subject.state, incoming, view):
             self._state(subject, fact, view, incoming, self._registry.next_offset)
@@ -188,7 +171,8 @@ class Draft(Generic[S]):
 
     def at_offset(self, record: Record) -> bool:
         """Whether a record is still to be handled: PostgreSQL's offsets rule."""
-        return bool(record.offset >= self.next_offsets.get(record.topic, 0))
+        is_next = record.offset >= self.next_offsets.get(record.topic, 0)
+        return is_next and not (record.topic == self._handlers.inbox.name and record.offset in self._lane.handled)
 
     # --- submissions -------------------------------------------------------------------------------------------------
 
@@ -306,6 +290,8 @@ class Draft(Generic[S]):
             now=view.now,
             members_offset=members_offset,
             cause=cause,
+            ordinal=len(self.outgoing),
+            followed=self._followed(),
         )
         self.outgoing.append((record, position))
 
@@ -329,8 +315,14 @@ class Draft(Generic[S]):
             now=self.log_time,
             members_offset=self._registry.next_offset,
             cause=None,
+            ordinal=len(self.outgoing),
+            followed=self._followed(),
         )
         self.outgoing.append((outgoing, None))
+
+    def _followed(self) -> dict[str, int]:
+        """How far the lane has read what it follows: by this a rebuild folds in the same order."""
+        return {topic.name: self.next_offsets.get(topic.name, 0) for topic in self._handlers.follows}
 
     # --- state -------------------------------------------------------------------------------------------------------
 
@@ -419,6 +411,32 @@ class Draft(Generic[S]):
                 known is None or known.state is not subject.state or known.positions != subject.positions
             ):
                 yield subject
+
+
+def fold(handlers: Handlers[S], subject: Subject[S], incoming: Incoming) -> bool:
+    """Another service's fact becomes part of a request's state. False: it is in it, or stands where it cannot."""
+    position = int(incoming.event.extensions.get("position", "0"))
+    name = f"{incoming.event.source}#{incoming.event.id}"
+    if position:
+        if name in subject.folded:
+            return False  # again, whatever place it claims: no signature covers that
+        last = subject.positions.get(incoming.topic, 0)
+        if position <= last:
+            return False  # its writer delivered it again: without a second effect
+        if position > last + 1:
+            # Its writer leaves no gap: somebody else repeats an event under a place that is not its own.
+            log.error(
+                "fact.out_of_place",
+                topic=incoming.topic,
+                offset=incoming.offset,
+                position=position,
+                last=last,
+            )
+            return False
+        subject.positions[incoming.topic] = position
+        subject.folded = (*subject.folded, name)
+    subject.state = handlers.evolve(subject.state, Fact(incoming.data, incoming.event, incoming.recorded_at))
+    return True
 
 
 def _alarm(handlers: Handlers[S], state: S | None, waiting: Iterable[Parked]) -> datetime | None:

@@ -125,6 +125,7 @@ class LaneRow:
     published: int
     log_time: datetime | None
     doc: dict[str, Any]
+    handled: frozenset[int] = frozenset()
 
 
 @dataclass(slots=True)
@@ -222,7 +223,7 @@ async def take_lane(pool: Pool, partition: int, owner: str) -> LaneRow:
     await pool.execute("insert into lane (partition) values ($1) on conflict do nothing", partition)
     row = await pool.fetchrow(
         """update lane set epoch = epoch + 1, owner = $2 where partition = $1
-           returning epoch, next_offsets, step, published, nullif(log_time, '-infinity') as log_time, doc""",
+           returning epoch, next_offsets, step, published, nullif(log_time, '-infinity') as log_time, doc, handled""",
         partition,
         owner,
     )
@@ -233,7 +234,7 @@ async def take_lane(pool: Pool, partition: int, owner: str) -> LaneRow:
 async def read_lane(pool: Pool, partition: int) -> LaneRow:
     """A lane as it stands: what became of a transaction whose answer was lost."""
     row = await pool.fetchrow(
-        """select epoch, next_offsets, step, published, nullif(log_time, '-infinity') as log_time, doc
+        """select epoch, next_offsets, step, published, nullif(log_time, '-infinity') as log_time, doc, handled
            from lane where partition = $1""",
         partition,
     )
@@ -249,6 +250,7 @@ def _lane_row(row: Any) -> LaneRow:
         row["published"],
         row["log_time"],
         json.loads(row["doc"]),
+        frozenset(row["handled"]),
     )
 
 

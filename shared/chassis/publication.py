@@ -2,6 +2,7 @@
 
 import hashlib
 import uuid
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
 
@@ -21,6 +22,17 @@ _KEPT = ("correlationid", "traceparent")
 def event_type(fact: Fact) -> EventType:
     """The entry of the event table behind a fact."""
     return EVENTS[type_of(type(fact.data).__name__)]
+
+
+def format_followed(next_offsets: Mapping[str, int]) -> str:
+    """`requests:12,decisions:7`: the extension `followed`."""
+    return ",".join(f"{topic}:{offset}" for topic, offset in next_offsets.items())
+
+
+def parse_followed(text: str) -> dict[str, int]:
+    """What `format_followed` made. ValueError: it did not make this."""
+    places = (place.rpartition(":") for place in text.split(",") if place)
+    return {topic: int(offset) for topic, _, offset in places}
 
 
 def public_topic(fact: Fact) -> Topic:
@@ -48,13 +60,23 @@ class Publisher:
         now: datetime,
         members_offset: int,
         cause: Incoming | None,
+        ordinal: int = 0,
+        followed: Mapping[str, int] | None = None,
     ) -> Outgoing:
-        """The record of a fact. `position` and `mode`: only on the topics of a request."""
+        """The record of a fact. `position` and `mode`: only on the topics of a request.
+
+        `ordinal`: its place in the transaction `step`; `followed`: the next offset of each public topic that its lane
+        follows. By these a rebuild folds in the order of the line (`chassis.rebuild`).
+        """
         topic = public_topic(fact)
         event = fact.event or self._statement(fact, subject, now)
         extensions = {name: event.extensions[name] for name in _KEPT if name in event.extensions}
         extensions["partitionkey"] = subject
         extensions["step"] = str(step)
+        if ordinal:
+            extensions["ordinal"] = str(ordinal)
+        if followed:
+            extensions["followed"] = format_followed(followed)
         extensions["membersoffset"] = str(members_offset)
         if fact.recorded_at is not None:
             extensions["recordedtime"] = format_instant(fact.recorded_at)

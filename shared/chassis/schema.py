@@ -1,5 +1,11 @@
 """The tables that every service has in its own schema (DESIGN "Lanes"), made by its first migration."""
 
+TOPIC_TABLE = """create table topic (                    -- which topics this database belongs to (chassis.recovery)
+    name text primary key,
+    id   uuid not null                                   -- Kafka's own, another one for a topic made anew
+)"""
+"""Every service has it, also the one without lanes."""
+
 LANE_TABLES = (
     """create table lane (
         partition    int primary key,
@@ -9,8 +15,10 @@ LANE_TABLES = (
         step         bigint not null default 0,          -- transactions of this lane
         published    bigint not null default 0,          -- the step up to which the outbox is known to be out
         log_time     timestamptz not null default '-infinity',
-        doc          jsonb not null default '{}'         -- what the service keeps for the whole lane
+        doc          jsonb not null default '{}',        -- what the service keeps for the whole lane
+        handled      bigint[] not null default '{}'      -- after a rebuild: beyond the next, but done with
     )""",
+    TOPIC_TABLE,
     """create table inbox (                               -- identities, so that nothing has an effect twice
         partition int not null,
         source    text not null,

@@ -16,9 +16,9 @@ import uvloop
 from fastapi import APIRouter
 from faststream import FastStream
 
-from chassis import telemetry
+from chassis import recovery, telemetry
 from chassis.admission import Admission
-from chassis.bus import Bus, check_partitions
+from chassis.bus import Bus
 from chassis.database import Pool, connect
 from chassis.follower import Follower
 from chassis.handlers import Handlers, S
@@ -88,7 +88,15 @@ class LaneService(Generic[S]):
         async with contextlib.AsyncExitStack() as stack:
             pool = await connect(settings.database, settings.replica)
             stack.push_async_callback(pool.close)
-            await check_partitions(settings.kafka, (self.handlers.inbox, *self.handlers.follows))
+            await recovery.check(
+                settings.kafka,
+                settings.replica,
+                pool,
+                parts.name,
+                parts.source,
+                self.handlers.inbox,
+                self.handlers.follows,
+            )
             lanes = Lanes(
                 parts.bus,
                 self.handlers.inbox,
@@ -139,10 +147,17 @@ class LaneService(Generic[S]):
 
 
 def run(build: Callable[[Settings], Any], name: str) -> None:
-    """Runs a service until it is told to stop; exits 1 on a bug, having said so and skipped nothing."""
+    """Runs a service until it is told to stop; exits 1 on a bug, having said so and skipped nothing, and with
+    `recovery.EXIT_CODE` when its database and the topics do not belong together."""
     settings = Settings()  # type: ignore[call-arg]  # from the environment
     telemetry.configure(name, settings.replica, settings.log_level)
-    sys.exit(uvloop.run(_run(build(settings))))
+    try:
+        code = uvloop.run(_run(build(settings)))
+    except recovery.Refusal as refusal:
+        log.critical("service.refuses", why=str(refusal))
+        print(refusal, file=sys.stderr)  # for people, and as last words for whoever started it
+        code = recovery.EXIT_CODE
+    sys.exit(code)
 
 
 async def _run(service: Any) -> int:

@@ -297,13 +297,13 @@ def history(plan: list[tuple[str, str, str, int]]) -> list[Record]:
 
 
 def standing(lane: TrayLane) -> list[tuple[str, bytes, str, dict[str, str], bytes]]:
-    """What was published, but for the number of the transaction."""
+    """What was published, but for the number of the transaction and the place in it."""
     return [
         (
             out.topic,
             out.key,
             event_of(out).id,
-            {name: text for name, text in event_of(out).extensions.items() if name != "step"},
+            {name: text for name, text in event_of(out).extensions.items() if name not in ("step", "ordinal")},
             out.value,
         )
         for out in lane.out

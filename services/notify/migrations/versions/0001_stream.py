@@ -2,10 +2,13 @@
 
 from alembic import op
 
+from chassis.schema import TOPIC_TABLE
+
 revision = "0001"
 down_revision = None
 
 STATEMENTS = (
+    TOPIC_TABLE,
     """create table stream (
         one      boolean primary key default true check (one),
         last_seq bigint not null default 0    -- whoever writes takes this row: numbers commit in order
