@@ -355,13 +355,31 @@ class Stranger:
         await self.admit(event, topics.INBOX_VOTES)
         return event
 
-    async def register_key(self, state: str, scopes: list[str], **fields: Any) -> Ed25519Key:
+    async def register_key(
+        self, state: str, scopes: list[str], key: SigningKey | None = None, **fields: Any
+    ) -> SigningKey:
         """A new key for a state, registered by the Secretariat."""
-        key = Ed25519Key.generate()
-        await self.admit(await self.registration(state, scopes, key, **fields), topics.INBOX_GOVERNANCE)
-        return key
+        new = key or Ed25519Key.generate()
+        await self.admit(await self.registration(state, scopes, new, **fields), topics.INBOX_GOVERNANCE)
+        return new
 
-    async def registration(self, state: str, scopes: list[str], key: Ed25519Key, **fields: Any) -> Event:
+    async def revoke_key(self, key_id: str) -> None:
+        """The Secretariat takes a key out of use."""
+        await self.admit(await self.revocation(key_id), topics.INBOX_GOVERNANCE)
+
+    async def revocation(self, key_id: str) -> Event:
+        """The KeyRevoked that goes on where the chain stands."""
+        head = (await self.client.read([topics.MEMBERS]))[-1]
+        data = {
+            "serial": head.data["serial"] + 1,
+            "previous": digest(head.event.data),
+            "key_id": key_id,
+            "reason": "the device was lost",
+        }
+        office = secretariat_source(self.network)
+        return self.signed("KeyRevoked", data, key=self.office_key("secretariat"), source=office, subject=key_id)
+
+    async def registration(self, state: str, scopes: list[str], key: SigningKey, **fields: Any) -> Event:
         """The KeyRegistered that goes on where the chain stands."""
         head = (await self.client.read([topics.MEMBERS]))[-1]
         source = state_source(self.network, state)

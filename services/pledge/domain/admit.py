@@ -17,6 +17,9 @@ from services.pledge.domain.life import LIFE, ReportStep
 from services.pledge.domain.match import fits
 from services.pledge.domain.state import Content, PledgeState, State
 
+MAX_CHANGES = 1_000
+"""Revisions and answers of one pledge: each may move the whole plan, which everybody then reads anew."""
+
 Submission = PledgeOffered | PledgeRevised | PledgeWithdrawn | PledgeAccepted | PledgeDeclined | Report
 
 
@@ -36,6 +39,8 @@ def admit(state: State | None, incoming: Incoming, submission: Submission, now: 
     if state.closed and LIFE[type(submission)].ends_with_request:
         raise _closed(state)
     _check_step(content, pledge, incoming, submission)
+    if isinstance(submission, PledgeRevised | PledgeAccepted | PledgeDeclined) and pledge.changes >= MAX_CHANGES:
+        raise Refused("rate-limited", f"{submission.pledge_id} was revised and answered {MAX_CHANGES} times: no more")
     match submission:
         case PledgeRevised():
             _check_next_revision(pledge, submission.revision)

@@ -73,12 +73,12 @@ def _fold(state: State, fact: Fact) -> State:
         case PledgeOffered() as offer:
             return _offered(state, offer, fact.recorded_at)
         case PledgeRevised() as offer:
-            changes = {"offer": _content(offer), "revision": offer.revision, "standing": "offered", "accepted": 0}
-            return _with_pledge(state, offer.pledge_id, **changes)
+            whole = {"offer": _content(offer), "revision": offer.revision}
+            return _changed(state, offer.pledge_id, standing="offered", accepted=0, **whole)
         case PledgeAccepted() as answer:
-            return _with_pledge(state, answer.pledge_id, standing="accepted", accepted=answer.quantity)
+            return _changed(state, answer.pledge_id, standing="accepted", accepted=answer.quantity)
         case PledgeDeclined() as answer:
-            return _with_pledge(state, answer.pledge_id, standing="declined", accepted=0)
+            return _changed(state, answer.pledge_id, standing="declined", accepted=0)
         case PledgeWithdrawn() as end:
             return _with_pledge(state, end.pledge_id, standing="withdrawn", accepted=0)
         case Report() as report:
@@ -112,6 +112,10 @@ def _offered(state: State, offer: PledgeOffered, recorded_at: datetime | None) -
 def _content(offer: PledgeContent) -> PledgeContent:
     """What is offered, without the kind of event that said it: as it comes back from the store."""
     return PledgeContent.model_construct(**{name: getattr(offer, name) for name in PledgeContent.model_fields})
+
+
+def _changed(state: State, pledge_id: str, **changes: object) -> State:
+    return _with_pledge(state, pledge_id, changes=state.pledges[pledge_id].changes + 1, **changes)
 
 
 def _with_pledge(state: State, pledge_id: str, **changes: object) -> State:

@@ -49,6 +49,8 @@ class PledgeState(Model):
     revision: Revision = 1
     standing: Literal["offered", "accepted", "declined", "withdrawn"] = "offered"
     accepted: int = 0
+    changes: int = 0
+    """Revisions of the offer and answers to it."""
     reports: dict[ReportKind, dict[str, Quantity]] = Field(default_factory=dict)
 
     def reported(self, kind: ReportKind) -> int:
