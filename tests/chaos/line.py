@@ -6,8 +6,10 @@ import itertools
 import os
 import random
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import Any
+
+from aiokafka.errors import KafkaError
 
 from qalqan import topics
 from qalqan.client import Ballot, Client, Message, Submission, ballot_of
@@ -17,6 +19,7 @@ from tests.conftest import Party, pledge_data, request_data
 VOTERS = ("AZ", "KG", "KZ", "UZ")
 _AT = "2023-02-06T09:00:00Z"
 _SETTLED_WITHIN_S = 30.0
+_ASKED_AGAIN_AFTER_S = 0.5
 _numbers = itertools.count(1)
 
 
@@ -68,16 +71,22 @@ class Line:
         await self._arrived[request_id, name].wait()
         return self._seen[request_id, name]
 
-    async def say(self, submitting: Awaitable[Submission]) -> Submission:
-        """Sends a submission and remembers that the broker has it."""
-        submission = await submitting
-        self.acknowledged.append(submission)
-        return submission
+    async def say(self, submit: Callable[[], Awaitable[Submission]]) -> Submission:
+        """Sends a submission until the broker has it, and remembers it then. What went unanswered is sent anew, as
+        another event: it may stand as well, or be refused beside it."""
+        while True:
+            try:
+                submission = await submit()
+            except KafkaError:
+                await asyncio.sleep(_ASKED_AGAIN_AFTER_S)
+                continue
+            self.acknowledged.append(submission)
+            return submission
 
     async def run(self, request_id: str) -> None:
         """One request: raised, pledged, accepted, voted on by four states, departed, authorised."""
         await self._linger()
-        await self.say(self._states["TR"].raise_request(request_data(request_id)))
+        await self.say(lambda: self._states["TR"].raise_request(request_data(request_id)))
         await asyncio.gather(self._mobilize(request_id), self._decide(request_id))
         await self.seen(request_id, "MobilizationAuthorized")
         self.authorized.append(request_id)
@@ -100,13 +109,13 @@ class Line:
     async def _mobilize(self, request_id: str) -> None:
         tr, az = self._states["TR"], self._states["AZ"]
         await self._linger()
-        await self.say(az.pledge(pledge_data(request_id)))
+        await self.say(lambda: az.pledge(pledge_data(request_id)))
         await self.seen(request_id, "PledgeOffered")
         await self._linger()
-        await self.say(tr.accept(request_id, "AZ-1", 3))
+        await self.say(lambda: tr.accept(request_id, "AZ-1", 3))
         await self.seen(request_id, "PledgeAccepted")
         await self._linger()
-        await self.say(az.depart(request_id, "AZ-1", 3, _AT))
+        await self.say(lambda: az.depart(request_id, "AZ-1", 3, _AT))
         await self.seen(request_id, "ResourceDeparted")
 
     async def _decide(self, request_id: str) -> None:
@@ -115,7 +124,7 @@ class Line:
 
     async def _vote(self, ballot: Ballot, state: str) -> None:
         await self._linger()
-        await self.say(self._states[state].vote(ballot, "approve"))
+        await self.say(lambda: self._states[state].vote(ballot, "approve"))
 
     async def _linger(self) -> None:
         await asyncio.sleep(self._chance.uniform(0, 0.5))

@@ -55,7 +55,7 @@ def assert_said_so(faulty: Replica) -> None:
 async def raise_one(line: Line, states: Party, lane: int, **fields: str) -> str:
     """A request in a lane; returns its id."""
     request_id = new_id(lane)
-    await line.say(states["TR"].raise_request({**request_data(request_id), **fields}))
+    await line.say(lambda: states["TR"].raise_request({**request_data(request_id), **fields}))
     return request_id
 
 

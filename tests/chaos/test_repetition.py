@@ -19,7 +19,7 @@ async def test_every_public_event_delivered_again(system: Stack, states: Party) 
     mobilised, closed = new_id(3), new_id(3)
     async with line.watching():
         await line.run_all([mobilised, closed], _PATIENCE_S)
-        await line.say(states["TR"].close(closed, "over"))
+        await line.say(lambda: states["TR"].close(closed, "over"))
         await line.seen(closed, "MandateEnded")
         before = await line.check()
         again = [m for m in before if m.event.subject in (mobilised, closed)]
