@@ -40,7 +40,7 @@ def up(
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Return when everything is ready.")] = False,
 ) -> None:
     """Start Kafka, PostgreSQL and the five services, and keep them running until Ctrl-C or `qalqan down`."""
-    with _sentences():
+    with sentences():
         if detach:
             _detach(home)
         else:
@@ -52,7 +52,7 @@ def down(home: Home = DEFAULT_HOME) -> None:
     """Stop what `up` started."""
     from deploy.local.lock import holder
 
-    with _sentences():
+    with sentences():
         runner = holder(home)
         if runner is None:
             console.print(f"Nothing runs in {home}.")
@@ -193,7 +193,7 @@ class _Stop(BaseException):
 
 
 @contextmanager
-def _sentences() -> Iterator[None]:
+def sentences() -> Iterator[None]:
     """What cannot be done is said in one sentence; exit code 1."""
     try:
         yield

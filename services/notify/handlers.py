@@ -54,7 +54,7 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]
         if self.failed.done():
             return  # what could not be written comes first, at the next start
         try:
-            rows = [row for record in records if (row := _row(record)) is not None]
+            rows = [row for record in records if (row := row_of(record)) is not None]
             while rows:
                 try:
                     await store.append(self._pool, rows)
@@ -71,7 +71,8 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]
             self.failed.set_result(error)
 
 
-def _row(record: Record) -> tuple[str, int, int, str] | None:
+def row_of(record: Record) -> tuple[str, int, int, str] | None:
+    """A public record as the store has it; None: nobody is shown it."""
     try:
         event = from_kafka(record.key, record.headers, record.value)
     except BadEnvelope as error:

@@ -8,12 +8,14 @@ from collections.abc import AsyncIterator
 from chassis import recovery
 from chassis.database import connect
 from chassis.http import application, serving
+from chassis.rebuild import Progress, Rebuilt
 from chassis.service import Parts, run
 from chassis.settings import Settings
 from qalqan.topics import PUBLIC
 from services.notify import store
 from services.notify.api import stream_router
 from services.notify.handlers import Intake
+from services.notify.rebuild import rebuild
 from services.notify.stream import Stream
 
 NAME = "notify"
@@ -56,6 +58,14 @@ class NotifyService:
             app = application(NAME, intake.ready.is_set, parts.follower.registry, stream_router(stream, settings.token))
             await stack.enter_async_context(serving(app, settings.http_host, settings.http_port))
             yield intake
+
+    async def publish_rest(self) -> int:
+        """It publishes nothing."""
+        return 0
+
+    async def rebuild(self, progress: Progress) -> Rebuilt:
+        """Fills the empty store from the topics; the service must not run meanwhile."""
+        return await rebuild(self.parts.settings, progress)
 
 
 def build(settings: Settings) -> NotifyService:

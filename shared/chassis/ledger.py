@@ -11,10 +11,14 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeAlias
+
+import asyncpg
 
 from chassis.bus import Outgoing
 from chassis.database import Pool
+
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
 
 _FENCE = """fence as (
     update lane set next_offsets = $4::jsonb, step = step + 1, log_time = $5, doc = $6::jsonb,
@@ -260,13 +264,13 @@ async def load_open(pool: Pool, partition: int) -> list[Stored]:
     return await _with_parts(pool, rows)
 
 
-async def load_keys(pool: Pool, keys: Collection[str]) -> list[Stored]:
+async def load_keys(pool: Pool | Connection, keys: Collection[str]) -> list[Stored]:
     """Requests by key, closed ones too."""
     rows = await pool.fetch("select key, positions, folded, doc from subject where key = any($1::text[])", list(keys))
     return await _with_parts(pool, rows)
 
 
-async def _with_parts(pool: Pool, rows: list[Any]) -> list[Stored]:
+async def _with_parts(pool: Pool | Connection, rows: list[Any]) -> list[Stored]:
     stored = {
         row["key"]: Stored(row["key"], json.loads(row["positions"]), json.loads(row["folded"]), json.loads(row["doc"]))
         for row in rows
@@ -336,4 +340,61 @@ async def prune_outbox(pool: Pool, partition: int) -> None:
         """delete from outbox o using lane l where l.partition = $1 and o.partition = $1
            and o.step <= l.published and o.created_at < now() - interval '7 days'""",
         partition,
+    )
+
+
+# --- a rebuild (chassis.rebuild) has the database to itself: no fence -------------------------------------------------
+
+
+async def rewrite_subjects(
+    connection: Connection, partition: int, rows: Collection[SubjectRow], parts: Collection[tuple[str, str, Any]]
+) -> None:
+    """Writes requests and their parts, over those that are there."""
+    await connection.executemany(
+        """insert into subject (key, partition, open, positions, folded, doc)
+           values ($1, $2, $3, $4::jsonb, $5::jsonb, $6::jsonb)
+           on conflict (key) do update set open = excluded.open, positions = excluded.positions,
+               folded = excluded.folded, doc = excluded.doc""",
+        [
+            (row.key, partition, row.is_open, json.dumps(row.positions), json.dumps(row.folded), json.dumps(row.doc))
+            for row in rows
+        ],
+    )
+    await connection.executemany(
+        """insert into part (key, name, doc) values ($1, $2, $3::jsonb)
+           on conflict (key, name) do update set doc = excluded.doc""",
+        [(key, name, json.dumps(doc)) for key, name, doc in parts],
+    )
+
+
+async def rewrite_identities(
+    connection: Connection, rows: Collection[tuple[int, str, str, bytes, int, str | None]]
+) -> None:
+    """Writes identities: partition, source, id, core, offset (-1: no longer in the inbox), outcome."""
+    columns = ("partition", "source", "id", "core", "offset", "outcome")
+    await connection.copy_records_to_table("inbox", records=rows, columns=columns)
+
+
+async def rewrite_lane(
+    connection: Connection,
+    partition: int,
+    *,
+    epoch: int,
+    next_offsets: dict[str, int],
+    step: int,
+    log_time: datetime | None,
+    doc: dict[str, Any],
+    handled: Collection[int],
+) -> None:
+    """Writes a lane that has published everything."""
+    await connection.execute(
+        """insert into lane (partition, epoch, owner, next_offsets, step, published, log_time, doc, handled)
+           values ($1, $2, 'rebuild', $3::jsonb, $4, $4, coalesce($5, '-infinity'), $6::jsonb, $7)""",
+        partition,
+        epoch,
+        json.dumps(next_offsets),
+        step,
+        log_time,
+        json.dumps(doc),
+        list(handled),
     )

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from chassis.bus import member_consumer
 from chassis.database import Pool
+from chassis.ledger import Connection
 from chassis.topic_ids import topic_ids
 from qalqan import trust
 from qalqan.envelope import BadEnvelope, Event, from_kafka
@@ -93,7 +94,17 @@ def remedy(service: str) -> str:
     return f"`qalqan down`, `qalqan rebuild {service}`, `qalqan up` (docs/operations.md)"
 
 
-async def keep_ids(pool: Pool, ids: dict[str, UUID]) -> None:
+async def ids_of(kafka: str, topics: Iterable[Topic]) -> dict[str, UUID]:
+    """The ids that topics have now."""
+    consumer = member_consumer(kafka, "recovery")
+    await consumer.start()
+    try:
+        return {name: id for name, (id, _) in (await topic_ids(consumer, [t.name for t in topics])).items()}
+    finally:
+        await consumer.stop()
+
+
+async def keep_ids(pool: Pool | Connection, ids: dict[str, UUID]) -> None:
     """Notes which topics this database belongs to; what is noted already stays."""
     await pool.executemany(
         "insert into topic (name, id) values ($1, $2) on conflict (name) do nothing", list(ids.items())

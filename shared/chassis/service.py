@@ -26,6 +26,7 @@ from chassis.http import application, serving, submissions
 from chassis.lane import Lane
 from chassis.lanes import Lanes
 from chassis.publication import Publisher
+from chassis.rebuild import Progress, Rebuild, Rebuilt, publish_rest
 from chassis.settings import Settings
 from qalqan.registry import Root
 from qalqan.signing import Ed25519Key, SigningKey
@@ -123,6 +124,27 @@ class LaneService(Generic[S]):
             await parts.bus.open()
             stack.push_async_callback(parts.bus.close)
             yield lanes
+
+    async def publish_rest(self) -> int:
+        """Publishes what the outbox still holds, before the database is made again; how many events that were."""
+        parts, settings = self.parts, self.parts.settings
+        async with contextlib.AsyncExitStack() as stack:
+            pool = await connect(settings.database, settings.replica)
+            stack.push_async_callback(pool.close)
+            await parts.bus.open()
+            stack.push_async_callback(parts.bus.close)
+            return await publish_rest(pool, parts.bus)
+
+    async def rebuild(self, progress: Progress) -> Rebuilt:
+        """Fills this service's empty tables from the topics (`chassis.rebuild`); it must not run meanwhile."""
+        parts = self.parts
+        await parts.follower.start()
+        try:
+            return await Rebuild(
+                parts.name, parts.source, self.handlers, parts.follower.registry, parts.settings.kafka, progress
+            ).run(parts.settings.database)
+        finally:
+            await parts.follower.stop()
 
     def _lane_maker(self, pool: Pool) -> Callable[..., Lane[S]]:
         parts = self.parts

@@ -1,0 +1,97 @@
+"""`qalqan rebuild SERVICE`: its database made again from the topics (DESIGN "Recovery").
+
+Everything must be down: that is simplest to do and to be sure of, and for a service that refused to start nobody waits.
+Broker and database, where they are the embedded ones, are started for as long as it takes.
+"""
+
+import asyncio
+import importlib
+from typing import Annotated, Any
+
+import asyncpg
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from chassis.settings import Settings
+from deploy.local.cli import DEFAULT_HOME, Home, console, sentences
+from deploy.local.errors import CannotStart
+from deploy.local.infrastructure import Infrastructure
+from deploy.local.keys import Identity
+from deploy.local.migrate import migrate
+from deploy.local.roles import SERVICES, role_of
+
+
+def rebuild(
+    service: Annotated[str, typer.Argument(help=f"One of {', '.join(SERVICES)}.")], home: Home = DEFAULT_HOME
+) -> None:
+    """Make a service's database again from the topics. Everything must be down (`qalqan down`)."""
+    if service not in SERVICES:
+        raise typer.BadParameter(f"{service} is no service: {', '.join(SERVICES)}", param_hint="SERVICE")
+    with sentences():
+        if not Identity(home).root.exists():
+            raise CannotStart(f"There is no network in {home}: name its place with --home or QALQAN_HOME.")
+        with console.status("Starting broker and database ..."):
+            ground = Infrastructure(home)
+            ground.start()
+        try:
+            found = run(ground, service)
+        finally:
+            with console.status("Stopping ..."):
+                ground.stop()
+    console.print(
+        f"The database of {service} is made again: {found.events} events folded, {found.requests} requests, "
+        f"{found.submissions} submissions known, {found.unsettled} to be handled when it starts"
+        + (f", {found.ignored} records ignored that it did not write (above)." if found.ignored else "."),
+        highlight=False,
+    )
+    console.print("Go on with `qalqan up`.", markup=False)
+
+
+def run(ground: Infrastructure, service: str, say: Any = console.print) -> Any:
+    """Drops the service's schema, makes it anew and fills it, on infrastructure that is up; what was found.
+
+    CannotStart: the service is still connected.
+    """
+    identity = Identity(ground.home)
+    given: dict[str, Any] = {
+        "KAFKA_BOOTSTRAP_SERVERS": ground.kafka,
+        "DATABASE_URL": ground.service_url(service),
+        "QALQAN_ROOT": identity.root,
+        "QALQAN_KEY": identity.service_key(service),
+        "QALQAN_REPLICA": f"{service}-rebuild",
+    }
+    settings = Settings(**given)
+    module = importlib.import_module(f"services.{service}.main")
+    rest = asyncio.run(_clear(ground.database_url, service, module, settings))
+    if rest:
+        say(f"{rest} events that were committed but perhaps not published are published.")
+    migrate(ground.database_url, service)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console) as bars:
+        return asyncio.run(_fill(module, settings, bars))
+
+
+async def _clear(url: str, service: str, module: Any, settings: Settings) -> int:
+    owner = await asyncpg.connect(url)
+    try:
+        role = role_of(service)
+        if await owner.fetchval("select count(*) from pg_stat_activity where usename = $1", role):
+            raise CannotStart(f"The service {service} is connected to its database: stop it first.")
+        rest = 0
+        if await owner.fetchval("select to_regclass($1)", f"{service}.outbox") is not None:
+            rest = await module.build(settings).publish_rest()
+        await owner.execute(f"drop schema if exists {service} cascade")
+        return rest
+    finally:
+        await owner.close()
+
+
+async def _fill(module: Any, settings: Settings, bars: Progress) -> Any:
+    tasks: dict[str, TaskID] = {}
+
+    def progress(what: str, done: int, total: int) -> None:
+        if what not in tasks:
+            tasks[what] = bars.add_task(what)
+        bars.update(tasks[what], completed=done, total=total)
+
+    return await module.build(settings).rebuild(progress)
