@@ -16,8 +16,8 @@ from qalqan.runinfo import RunInfo
 from tests.chaos.line import Line, new_id, repeated, seed_of_run
 from tests.conftest import Party
 
-REQUESTS = int(os.environ.get("QALQAN_CHAOS_REQUESTS", "40"))
-KILLS = int(os.environ.get("QALQAN_CHAOS_KILLS", "2"))
+REQUESTS = int(os.environ.get("QALQAN_CHAOS_REQUESTS", "20"))
+KILLS = int(os.environ.get("QALQAN_CHAOS_KILLS", "1"))
 PROCESSES = (*SERVICES, "kafka", "postgres")
 _FREEZE_S = (0.2, 8.0)
 """From a moment to past a session (6 s)."""
