@@ -1,0 +1,1 @@
+"""The Node client, and how it comes to its one package."""
