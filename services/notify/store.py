@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from chassis.database import Pool
-from chassis.ledger import Connection
+from chassis.ledger import Database
 from services.notify.domain import Entry
 
 CHANNEL = "stream"
@@ -27,7 +27,7 @@ select pg_notify('stream', last_seq::text) from place
 """
 
 
-async def append(pool: Pool | Connection, rows: Sequence[tuple[str, int, int, str]]) -> None:
+async def append(pool: Database, rows: Sequence[tuple[str, int, int, str]]) -> None:
     """Adds records (topic, partition, offset, body) that are not there yet, and wakes every replica's
     readers."""
     topics, partitions, offsets, bodies = [list(column) for column in zip(*rows, strict=True)]

@@ -131,6 +131,8 @@ class Draft(Generic[S]):
         """A record of the inbox: first the deadlines at or before it fall, then it is handled."""
         self._fall_due(record)
         self.next_offsets[record.topic] = record.offset + 1
+        if record.offset in self._lane.handled:
+            return
         identity, outcome = judgement.identity, None
         if identity is not None:
             known = self._core_of(identity.source, identity.id)
@@ -171,8 +173,7 @@ class Draft(Generic[S]):
 
     def at_offset(self, record: Record) -> bool:
         """Whether a record is still to be handled: PostgreSQL's offsets rule."""
-        is_next = record.offset >= self.next_offsets.get(record.topic, 0)
-        return is_next and not (record.topic == self._handlers.inbox.name and record.offset in self._lane.handled)
+        return bool(record.offset >= self.next_offsets.get(record.topic, 0))
 
     # --- submissions -------------------------------------------------------------------------------------------------
 

@@ -18,7 +18,9 @@ import asyncpg
 from chassis.bus import Outgoing
 from chassis.database import Pool
 
-Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+Database: TypeAlias = "asyncpg.Pool[asyncpg.Record] | asyncpg.Connection[asyncpg.Record]"
+"""A pool, or a connection with a transaction of its own."""
 
 _FENCE = """fence as (
     update lane set next_offsets = $4::jsonb, step = step + 1, log_time = $5, doc = $6::jsonb,
@@ -264,13 +266,13 @@ async def load_open(pool: Pool, partition: int) -> list[Stored]:
     return await _with_parts(pool, rows)
 
 
-async def load_keys(pool: Pool | Connection, keys: Collection[str]) -> list[Stored]:
+async def load_keys(pool: Database, keys: Collection[str]) -> list[Stored]:
     """Requests by key, closed ones too."""
     rows = await pool.fetch("select key, positions, folded, doc from subject where key = any($1::text[])", list(keys))
     return await _with_parts(pool, rows)
 
 
-async def _with_parts(pool: Pool | Connection, rows: list[Any]) -> list[Stored]:
+async def _with_parts(pool: Database, rows: list[Any]) -> list[Stored]:
     stored = {
         row["key"]: Stored(row["key"], json.loads(row["positions"]), json.loads(row["folded"]), json.loads(row["doc"]))
         for row in rows

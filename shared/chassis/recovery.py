@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from chassis.bus import member_consumer
 from chassis.database import Pool
-from chassis.ledger import Connection
+from chassis.ledger import Database
 from chassis.topic_ids import topic_ids
 from qalqan import trust
 from qalqan.envelope import BadEnvelope, Event, from_kafka
@@ -104,7 +104,7 @@ async def ids_of(kafka: str, topics: Iterable[Topic]) -> dict[str, UUID]:
         await consumer.stop()
 
 
-async def keep_ids(pool: Pool | Connection, ids: dict[str, UUID]) -> None:
+async def keep_ids(pool: Database, ids: dict[str, UUID]) -> None:
     """Notes which topics this database belongs to; what is noted already stays."""
     await pool.executemany(
         "insert into topic (name, id) values ($1, $2) on conflict (name) do nothing", list(ids.items())
