@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
@@ -169,9 +169,13 @@ class Bus:
         subscriber.__class__ = HandingOver
         self._failed = listener.failed
 
+    async def open_to_publish(self) -> None:
+        """Connects what publishes, and nothing that consumes."""
+        self._producer = await self._new_producer()
+
     async def open(self) -> None:
         """Connects; consuming begins when FastStream starts the broker."""
-        self._producer = await self._new_producer()
+        await self.open_to_publish()
         await self.broker.connect()
         config = self.broker.config.broker_config
         options = config.builder.keywords  # type: ignore[attr-defined]  # FastStream's own partial
@@ -277,20 +281,6 @@ class Bus:
             await producer.stop()
             raise
         return producer
-
-
-async def check_partitions(kafka: str, topics: Sequence[Topic]) -> None:
-    """RuntimeError unless every topic exists with the partitions it must have: a lane is one number on all of them."""
-    producer = AIOKafkaProducer(bootstrap_servers=kafka)
-    await producer.start()
-    try:
-        found: Mapping[str, int] = {topic.name: len(await producer.partitions_for(topic.name)) for topic in topics}
-    finally:
-        await producer.stop()
-    wrong = [f"{topic.name} has {found[topic.name]} of {topic.partitions}" for topic in topics
-             if found[topic.name] != topic.partitions]  # fmt: skip
-    if wrong:
-        raise RuntimeError(f"partitions are fixed for life, but {'; '.join(wrong)}")
 
 
 def member_consumer(kafka: str, client_id: str) -> AIOKafkaConsumer:

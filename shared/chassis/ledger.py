@@ -391,7 +391,7 @@ async def rewrite_lane(
     """Writes a lane that has published everything."""
     await connection.execute(
         """insert into lane (partition, epoch, owner, next_offsets, step, published, log_time, doc, handled)
-           values ($1, $2, 'rebuild', $3::jsonb, $4, $4, coalesce($5, '-infinity'), $6::jsonb, $7)""",
+           values ($1, $2, 'rebuild', $3::jsonb, $4, $4, coalesce($5::timestamptz, '-infinity'), $6::jsonb, $7)""",
         partition,
         epoch,
         json.dumps(next_offsets),

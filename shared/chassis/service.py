@@ -131,7 +131,7 @@ class LaneService(Generic[S]):
         async with contextlib.AsyncExitStack() as stack:
             pool = await connect(settings.database, settings.replica)
             stack.push_async_callback(pool.close)
-            await parts.bus.open()
+            await parts.bus.open_to_publish()
             stack.push_async_callback(parts.bus.close)
             return await publish_rest(pool, parts.bus)
 

@@ -1,0 +1,244 @@
+"""`qalqan rebuild`: a database made again from the topics is what it was, and the service goes on."""
+
+import asyncio
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import asyncpg
+
+from deploy.local import rebuild
+from deploy.local.private import secret
+from deploy.local.process import Supervised
+from deploy.local.stack import Stack
+from qalqan import topics
+from qalqan.certificate import verify_certificate
+from qalqan.client import is_closing
+from qalqan.envelope import Event
+from qalqan.registry import Root
+from tests.conftest import pledge_data
+from tests.integration.stranger import Stranger, raw
+
+MEMBERS = ("AZ", "KG", "KZ", "UZ")
+AT = "2023-02-06T09:00:00Z"
+PATIENCE_S = 20.0
+
+
+@dataclass
+class Night:
+    """What was said: requests by what became of them, and submissions that may be repeated."""
+
+    open: str
+    waiting: dict[str, Any]
+    said: list[tuple[Event, topics.Topic]]
+
+
+async def night(stranger: Stranger) -> Night:
+    """Requests to every outcome, and submissions of every kind."""
+    said: list[tuple[Event, topics.Topic]] = []
+
+    async def say(name: str, data: dict[str, Any], by: str = "TR", inbox: topics.Topic = topics.INBOX_PLEDGES) -> None:
+        event = stranger.signed(name, data, by)
+        said.append((event, inbox))
+        await stranger.admit(event, inbox)
+
+    async def vote(request_id: str, state: str, **fields: Any) -> None:
+        await say("VoteCast", await stranger.vote_data(request_id, state, **fields), state, topics.INBOX_VOTES)
+
+    async def decided(request_id: str, **of_one: Any) -> None:
+        for state in MEMBERS:
+            await vote(request_id, state, **(of_one if state == "KZ" else {}))
+
+    async def departed(request_id: str) -> None:
+        report = {"request_id": request_id, "pledge_id": "AZ-1", "line_id": None, "quantity": 2, "at": AT}
+        place = {"name": "Baku", "country": "AZ", "lat": 40.47, "lon": 50.05}
+        await say("ResourceDeparted", {**report, "place": place}, "AZ")
+
+    reached = await stranger.raised()
+    await stranger.offered(reached)
+    answer = {"request_id": reached, "pledge_id": "AZ-1", "pledge_revision": 1}
+    await say("PledgeAccepted", {**answer, "quantity": 3})
+    await decided(reached)
+    await stranger.stated("MobilizationAuthorized", reached)
+    await departed(reached)
+    await stranger.offered(reached, "KZ-1")
+    await say("PledgeDeclined", {**answer, "pledge_id": "KZ-1", "reason": "enough has come"})
+    await stranger.offered(reached, "UZ-1")
+    await say("PledgeWithdrawn", {"request_id": reached, "pledge_id": "UZ-1", "reason": "needed at home"}, "UZ")
+    await say("RequestClosed", {"request_id": reached, "reason": "done"}, inbox=topics.INBOX_REQUESTS)
+    await stranger.stated("MandateEnded", reached)
+
+    automatic = await stranger.raised(acceptance="automatic")
+    await stranger.offered(automatic)
+    await stranger.stated("PledgeAccepted", automatic)
+    await decided(automatic, position="object", reason="the roads are closed")
+    await stranger.stated("ConsensusBlocked", automatic)
+
+    cancelled = await stranger.raised()
+    await vote(cancelled, "AZ")
+    await say("RequestCancelled", {"request_id": cancelled, "reason": "a mistake"}, inbox=topics.INBOX_REQUESTS)
+    await stranger.stated("BallotWithdrawn", cancelled)
+
+    amended = stranger.new_request()
+    await say("RequestRaised", amended, inbox=topics.INBOX_REQUESTS)
+    await vote(amended["request_id"], "KG")
+    await stranger.offered(amended["request_id"])
+    await say("RequestAmended", {**amended, "revision": 2}, inbox=topics.INBOX_REQUESTS)
+    await stranger.stated("BallotSuperseded", amended["request_id"])
+
+    open_ = await stranger.raised()
+    await stranger.offered(open_)
+    await say("PledgeAccepted", {**answer, "request_id": open_, "quantity": 2})
+    for state in ("AZ", "KG"):
+        await vote(open_, state)
+    await vote(open_, "AZ", sequence=2, position="abstain")
+
+    await stranger.register_key("KG", ["vote"])
+    return Night(open_, stranger.new_request(topics.partition_of(open_)), said)
+
+
+async def refused(stranger: Stranger, night: Night) -> None:
+    """Rejections of every kind that a rebuild must tell apart: with and without an identity."""
+    for inbox in topics.INBOXES:
+        forged = stranger.signed("VoteCast", b"{}", key=stranger.state_key("KZ"), subject=night.open)
+        await stranger.rejection(await stranger.put(raw(forged, inbox)))
+    other = await stranger.vote_data(night.open, "KG", position="abstain")
+    equivocal = stranger.signed("VoteCast", other, "KG")
+    await stranger.rejection(await stranger.put(raw(equivocal, topics.INBOX_VOTES)))
+    night.said.append((equivocal, topics.INBOX_VOTES))
+    for event, inbox in night.said[:3]:
+        await stranger.put(raw(event, inbox))  # a repetition
+
+
+# --- the database ----------------------------------------------------------------------------------------------------
+
+TABLES = {
+    "subject": "select key, partition, open, positions, folded, doc from subject order by key",
+    "part": "select key, name, doc from part order by key, name",
+    "inbox": 'select partition, source, id, core, "offset" from inbox order by partition, source, id',
+    "parked": 'select * from parked order by partition, "offset"',
+    "lane": "select partition, next_offsets, log_time, doc from lane order by partition",
+    "stream": "select last_seq from stream",
+    "event": 'select topic, partition, "offset", body from event order by topic, partition, "offset"',
+}
+
+
+async def tables(system: Stack, service: str) -> dict[str, list[tuple[Any, ...]]]:
+    """What the database holds, but for what a rebuild is free in (`chassis.rebuild`)."""
+    connection = await asyncpg.connect(system.service_url(service))
+    try:
+        names = ("stream", "event") if service == "notify" else ("subject", "part", "inbox", "parked", "lane")
+        return {name: [tuple(map(_plain, row)) for row in await connection.fetch(TABLES[name])] for name in names}
+    finally:
+        await connection.close()
+
+
+def _plain(value: Any) -> Any:
+    """JSON as it is; the order of facts of different topics, which is free, sorted."""
+    if isinstance(value, str) and value[:1] in "{[":
+        parsed = json.loads(value)
+        return sorted(parsed) if isinstance(parsed, list) else parsed
+    return value
+
+
+async def at_rest(system: Stack, stranger: Stranger, service: str) -> dict[str, list[tuple[Any, ...]]]:
+    """The tables, once the service has handled all there is."""
+    inboxes = {"request": topics.INBOX_REQUESTS, "consensus": topics.INBOX_VOTES, "pledge": topics.INBOX_PLEDGES}
+    follows = {"consensus": [topics.REQUESTS], "pledge": [topics.REQUESTS, topics.DECISIONS]}.get(service, [])
+    reads = topics.PUBLIC if service == "notify" else (inboxes.get(service, topics.INBOX_GOVERNANCE), *follows)
+    ends = {tp: end for topic in reads for tp, end in (await stranger.ends(topic)).items() if end}
+    async with asyncio.timeout(PATIENCE_S):
+        while True:
+            found = await tables(system, service)
+            if service == "notify":
+                done = len(found["event"]) == sum(ends.values())
+            else:
+                reached = {(t, row[0]): end for row in found["lane"] for t, end in row[1].items()}
+                done = all(reached.get((tp.topic, tp.partition), 0) >= end for tp, end in ends.items())
+            if done:
+                return found
+            await asyncio.sleep(0.05)
+
+
+async def stop(system: Stack, service: str) -> None:
+    """The service ends, and stays so."""
+    await asyncio.to_thread(system.processes[service].stop)
+
+
+async def start(system: Stack, service: str) -> None:
+    """The service is started again."""
+    program = system._program(service, secret(system.home, "token"))
+    process = system._supervise(Supervised(program, system._changed))
+    await asyncio.to_thread(process.wait_ready)
+
+
+async def published(stranger: Stranger) -> set[tuple[str, str | None, int | None, str]]:
+    """All that stands on public topics, once."""
+    return {(m.topic, m.event.subject, m.position, m.event.id) for m in await stranger.client.read(topics.PUBLIC)}
+
+
+async def test_every_database_is_made_again_as_it_was_and_the_line_goes_on(system: Stack, stranger: Stranger) -> None:
+    """Each of the five: the same rows, nothing stated a second time; then votes, repetitions and chains go on."""
+    happened = await night(stranger)
+    early = stranger.signed("PledgeOffered", pledge_data(happened.waiting["request_id"]), "AZ")
+    await stranger.put(raw(early, topics.INBOX_PLEDGES))
+    await refused(stranger, happened)  # in the same lane, behind what waits
+
+    for service in ("pledge", "consensus", "request", "secretariat", "notify"):
+        before = await at_rest(system, stranger, service)
+        stood = await published(stranger)
+        await stop(system, service)
+        await asyncio.to_thread(rebuild.run, system, service)
+        folded = await tables(system, service)
+        await start(system, service)
+        after = await at_rest(system, stranger, service)
+        for name, rows in before.items():
+            assert after[name] == rows, f"{service}.{name}"
+        if service in ("request", "secretariat"):  # those that follow others read on from their last word
+            assert folded == before, f"{service}: all of it was folded"
+        assert await published(stranger) == stood, f"{service} states nothing again"
+
+    # What waited still waits, and comes in with its request.
+    assert not [row for row in (await tables(system, "pledge"))["subject"] if row[0] == happened.waiting["request_id"]]
+    await stranger.admit(stranger.signed("RequestRaised", happened.waiting), topics.INBOX_REQUESTS)
+    assert (await stranger.stated("PledgeOffered", happened.waiting["request_id"])).event.id == early.id
+    await the_line_goes_on(stranger, happened)
+
+
+async def the_line_goes_on(stranger: Stranger, happened: Night) -> None:
+    """Repetitions are silent, liars are told, the open ballot closes, and its certificate continues the chain."""
+    ends = {tp: end for topic in topics.PUBLIC for tp, end in (await stranger.ends(topic)).items()}
+    for event, inbox in happened.said:
+        await stranger.put(raw(event, inbox))
+    event, inbox = happened.said[0]
+    liar = stranger.signed(
+        "PledgeWithdrawn", {"request_id": happened.open, "pledge_id": "AZ-1", "reason": "x"}, id=event.id
+    )
+    other = await stranger.vote_data(happened.open, "KG", position="abstain")
+    equivocal = stranger.signed("VoteCast", other, "KG")
+    told = [
+        await stranger.rejection(await stranger.put(raw(liar, inbox))),
+        await stranger.rejection(await stranger.put(raw(equivocal, topics.INBOX_VOTES))),
+    ]
+    assert [message.data["reason"] for message in told] == ["duplicate-id", "equivocation"]
+    for state in ("KZ", "UZ"):
+        await stranger.voted(happened.open, state)
+    closed = await stranger.stated("ConsensusReached", happened.open)
+    await stranger.stated("MobilizationAuthorized", happened.open)
+    assert closed.data["tally"] == {
+        state: "abstain" if state == "AZ" else "approve" for state in ("AZ", "KG", "KZ", "TR", "UZ")
+    }
+    said = [json.dumps(record.headers, default=bytes.hex) for record in await stranger.written_since(ends)]
+    assert len(said) == 2 + 2 + 1 + 1, (
+        "two rejections, two votes, a decision, a mobilisation: no repetition has an effect"
+    )
+
+    root = Root.load(stranger.run.root)
+    certificates = [m.data["certificate"] for m in await stranger.client.read([topics.DECISIONS]) if is_closing(m)]
+    chain = [it for it in certificates if it["chain"] == closed.data["certificate"]["chain"]]
+    assert [it["serial"] for it in chain] == list(range(1, len(chain) + 1))
+    assert not [why for certificate in certificates for why in verify_certificate(certificate, root)]
+    by_key: dict[tuple[str, str | None], list[int | None]] = {}
+    for message in await stranger.client.read(topics.REQUEST_TOPICS):
+        by_key.setdefault((message.topic, message.event.subject), []).append(message.position)
+    assert all(positions == list(range(1, len(positions) + 1)) for positions in by_key.values()), "no gap, none twice"
