@@ -7,7 +7,7 @@ until its transaction stands.
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, Generic
+from typing import Any, Generic, cast
 
 import structlog
 
@@ -273,7 +273,7 @@ class Draft(Generic[S]):
         self, subject: Subject[S], fact: Fact, view: LaneView, cause: Incoming | None, members_offset: int
     ) -> None:
         """A fact happens: the state evolves and its record joins the outbox at the key's next position."""
-        subject.state = self._handlers.evolve(subject.state, fact)
+        subject.state = cast(S, fact.after) if fact.after is not None else self._handlers.evolve(subject.state, fact)
         self.doc = dict(self._handlers.evolve_lane(self.doc, fact))
         topic = public_topic(fact)
         position = mode = None

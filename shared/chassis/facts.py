@@ -4,7 +4,7 @@ Pure: no I/O, no clock, no ids. A service's `domain` imports this and `qalqan`, 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -38,12 +38,14 @@ class Fact:
     """Something that happened, as it stands on a public topic.
 
     `event` is the submission it forwards byte for byte; None: this service states it, and the shell signs it.
-    `recorded_at` goes with a forwarded submission: when the broker took it.
+    `recorded_at` goes with a forwarded submission: when the broker took it. `after`: the state that it leads to, where
+    deciding has worked that out already (`evolve` would come to the same).
     """
 
     data: Model
     event: Event | None = None
     recorded_at: datetime | None = None
+    after: Model | None = field(default=None, compare=False, repr=False)
 
 
 def forwarded(incoming: Incoming) -> Fact:

@@ -6,6 +6,7 @@ offset and precision; `utc_seconds` gives the form of it that is signed. Kafka's
 
 import re
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
@@ -76,6 +77,11 @@ def utc_seconds(text: str) -> str:
     A leap second keeps its 60 and must be the last second of a month in UTC (RFC 3339 section 5.7).
     Raises ValueError for another form, a date or offset that does not exist, and years outside 1 to 9999.
     """
+    # Read when an envelope is taken and when its digest is made; what is long is not kept: nobody fills the memory.
+    return _kept_seconds(text) if len(text) <= _USUAL_LENGTH else _seconds(text)
+
+
+def _seconds(text: str) -> str:
     found = _RFC_3339.fullmatch(text)
     if found is None:
         raise ValueError(f"not RFC 3339: {text[:40]!a}")
@@ -90,3 +96,7 @@ def utc_seconds(text: str) -> str:
         raise ValueError(f"no such time: {text[:40]!a} ({error})") from error
     whole = instant.isoformat(timespec="seconds").removesuffix("+00:00")
     return (whole[:-2] + "60" if leap else whole) + "Z"
+
+
+_USUAL_LENGTH = 40
+_kept_seconds = lru_cache(maxsize=1024)(_seconds)

@@ -158,6 +158,7 @@ class Hearing:
         before = self.state
         for fact in facts:
             self.state = evolve(self.state, fact)
+            assert fact.after in (None, self.state)
             self.facts.append(fact)
             self.topics_written.append(self._publish(fact, cause))
             if isinstance(fact.data, BallotClosed):

@@ -107,7 +107,7 @@ def _vote(state: State | None, incoming: Incoming, vote: VoteCast, court: Court,
     assert state is not None
     cast = forwarded(incoming)
     after = evolve(state, cast)
-    return [cast, *_settle(after, incoming.recorded_at, incoming.offset, court, rules)]
+    return [replace(cast, after=after), *_settle(after, incoming.recorded_at, incoming.offset, court, rules)]
 
 
 def _check_vote(state: State | None, vote: VoteCast, incoming: Incoming) -> None:
