@@ -73,8 +73,8 @@ async def test_a_storm(system: Stack, states: Party) -> None:
     line = Line(states, chance)
     async with line.watching():
         raging = asyncio.create_task(storm(system, chance))
-        expected_s = KILLS * len(PROCESSES) * 3.0
-        await line.run_all([new_id() for _ in range(REQUESTS)], 120.0 + 4 * expected_s, expected_s)
+        expected_s = KILLS * len(PROCESSES) * 1.3
+        await line.run_all([new_id() for _ in range(REQUESTS)], 120.0 + 5 * expected_s, expected_s)
         counted = await raging
         await line.run_all([new_id()], 60.0)  # and then it is as it was before
     messages = await line.check()
