@@ -143,9 +143,8 @@ async def _identify(consumer: AIOKafkaConsumer, pool: Pool, service: str, topics
     for row in await pool.fetch("select name, id from topic"):
         if row["name"] in found and found[row["name"]][0] != row["id"]:
             raise Refusal(
-                f"{row['name']} is not the topic it was: it was made anew (id {found[row['name']][0]}, not "
-                f"{row['id']}), and offsets kept of it mean nothing there. Bring back its records if you can; "
-                f"then {remedy(service)}."
+                f"{row['name']} is not the topic it was: it was made anew, and offsets kept of it mean nothing there. "
+                f"Bring back its records if you can; then {remedy(service)}."
             )
     return {name: id for name, (id, _) in found.items()}
 

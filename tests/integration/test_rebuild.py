@@ -160,6 +160,17 @@ async def at_rest(system: Stack, stranger: Stranger, service: str) -> dict[str, 
             await asyncio.sleep(0.05)
 
 
+async def handled(system: Stack, service: str) -> list[int]:
+    """Offsets that lanes leave out."""
+    if service == "notify":
+        return []
+    connection = await asyncpg.connect(system.service_url(service))
+    try:
+        return [offset for row in await connection.fetch("select handled from lane") for offset in row["handled"]]
+    finally:
+        await connection.close()
+
+
 async def stop(system: Stack, service: str) -> None:
     """The service ends, and stays so."""
     await asyncio.to_thread(system.processes[service].stop)
@@ -190,10 +201,12 @@ async def test_every_database_is_made_again_as_it_was_and_the_line_goes_on(syste
         await stop(system, service)
         await asyncio.to_thread(rebuild.run, system, service)
         folded = await tables(system, service)
+        left_out = await handled(system, service)
         await start(system, service)
         after = await at_rest(system, stranger, service)
         for name, rows in before.items():
             assert after[name] == rows, f"{service}.{name}"
+        assert bool(left_out) == (service == "pledge"), "what is behind a submission that waits is done with"
         if service in ("request", "secretariat"):  # those that follow others read on from their last word
             assert folded == before, f"{service}: all of it was folded"
         assert await published(stranger) == stood, f"{service} states nothing again"
@@ -212,7 +225,7 @@ async def the_line_goes_on(stranger: Stranger, happened: Night) -> None:
         await stranger.put(raw(event, inbox))
     event, inbox = happened.said[0]
     liar = stranger.signed(
-        "PledgeWithdrawn", {"request_id": happened.open, "pledge_id": "AZ-1", "reason": "x"}, id=event.id
+        "PledgeWithdrawn", {"request_id": event.subject, "pledge_id": "AZ-1", "reason": "x"}, id=event.id
     )
     other = await stranger.vote_data(happened.open, "KG", position="abstain")
     equivocal = stranger.signed("VoteCast", other, "KG")
