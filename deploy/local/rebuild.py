@@ -10,8 +10,10 @@ from typing import Annotated, Any
 
 import asyncpg
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from aiokafka.errors import KafkaError
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from chassis.rebuild import Rebuilt
 from chassis.settings import Settings
 from deploy.local.cli import DEFAULT_HOME, Home, console, sentences
 from deploy.local.errors import CannotStart
@@ -22,32 +24,44 @@ from deploy.local.roles import SERVICES, role_of
 
 
 def rebuild(
-    service: Annotated[str, typer.Argument(help=f"One of {', '.join(SERVICES)}.")], home: Home = DEFAULT_HOME
+    services: Annotated[list[str], typer.Argument(metavar="SERVICE...", help=f"Of {', '.join(SERVICES)}.")],
+    home: Home = DEFAULT_HOME,
 ) -> None:
     """Make a service's database again from the topics. Everything must be down (`qalqan down`)."""
-    if service not in SERVICES:
-        raise typer.BadParameter(f"{service} is no service: {', '.join(SERVICES)}", param_hint="SERVICE")
+    for service in services:
+        if service not in SERVICES:
+            raise typer.BadParameter(f"{service} is no service: {', '.join(SERVICES)}", param_hint="SERVICE")
     with sentences():
         if not Identity(home).root.exists():
             raise CannotStart(f"There is no network in {home}: name its place with --home or QALQAN_HOME.")
+        ground = Infrastructure(home)
         with console.status("Starting broker and database ..."):
-            ground = Infrastructure(home)
             ground.start()
         try:
-            found = run(ground, service)
+            for service in services:
+                _say(_summary(service, run(ground, service)))
+        except (KafkaError, asyncpg.PostgresError) as error:
+            raise CannotStart(f"{error}: the rebuild was cut short; run it again.") from error
         finally:
             with console.status("Stopping ..."):
                 ground.stop()
-    console.print(
-        f"The database of {service} is made again: {found.events} events folded, {found.requests} requests, "
-        f"{found.submissions} submissions known, {found.unsettled} to be handled when it starts"
-        + (f", {found.ignored} records ignored that it did not write (above)." if found.ignored else "."),
-        highlight=False,
-    )
-    console.print("Go on with `qalqan up`.", markup=False)
+    _say("Go on with `qalqan up`.")
 
 
-def run(ground: Infrastructure, service: str, say: Any = console.print) -> Any:
+def _summary(service: str, found: Rebuilt) -> str:
+    counts = [f"{found.events} events"]
+    if service != "notify":
+        counts += [f"{found.requests} requests", f"{found.submissions} submissions"]
+    rest = f"; {found.unsettled} submissions are handled when it starts" if found.unsettled else ""
+    alien = f"; {found.ignored} records that it did not write are left out (see above)" if found.ignored else ""
+    return f"The database of {service} is made again: {', '.join(counts)}{rest}{alien}."
+
+
+def _say(word: str) -> None:
+    console.print(word, markup=False, highlight=False, soft_wrap=True)
+
+
+def run(ground: Infrastructure, service: str) -> Rebuilt:
     """Drops the service's schema, makes it anew and fills it, on infrastructure that is up; what was found.
 
     CannotStart: the service is still connected.
@@ -64,11 +78,12 @@ def run(ground: Infrastructure, service: str, say: Any = console.print) -> Any:
     module = importlib.import_module(f"services.{service}.main")
     rest = asyncio.run(_clear(ground.database_url, service, module, settings))
     if rest:
-        say(f"{rest} events that were committed but perhaps not published are published.")
+        _say(f"{rest} events that were committed, and perhaps not published, are published.")
     migrate(ground.database_url, service)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console) as bars:
-        return asyncio.run(_fill(module, settings, bars))
+    with Progress(*columns, console=console, transient=True) as bars:
+        found: Rebuilt = asyncio.run(_fill(module, settings, bars))
+    return found
 
 
 async def _clear(url: str, service: str, module: Any, settings: Settings) -> int:
@@ -87,11 +102,9 @@ async def _clear(url: str, service: str, module: Any, settings: Settings) -> int
 
 
 async def _fill(module: Any, settings: Settings, bars: Progress) -> Any:
-    tasks: dict[str, TaskID] = {}
+    bar = bars.add_task("")
 
     def progress(what: str, done: int, total: int) -> None:
-        if what not in tasks:
-            tasks[what] = bars.add_task(what)
-        bars.update(tasks[what], completed=done, total=total)
+        bars.update(bar, description=what, completed=done, total=total)
 
     return await module.build(settings).rebuild(progress)

@@ -322,7 +322,7 @@ class Rebuild(Generic[S]):
         topics = [t for t in (*self._own_topics, *self._handlers.follows) if partition < t.partitions]
         where = [TopicPartition(topic.name, partition) for topic in (*topics, self._handlers.inbox)]
         folded: Fold[S] = Fold(self._handlers, connection, partition)
-        async with Reading.of(self._kafka, where, f"lane {partition}", self._progress) as reading:
+        async with Reading.of(self._kafka, where, f"{self._service}, lane {partition}", self._progress) as reading:
             await self._fold(reading, partition, trace, folded)
             await folded.flush()
             place = await self._place(reading, partition, trace)
@@ -422,7 +422,7 @@ class Rebuild(Generic[S]):
         """By lane: which offsets of its inbox were rejected, and how far it had come."""
         traces = [Trace() for _ in range(self._handlers.inbox.partitions)]
         where = [TopicPartition(REJECTIONS.name, partition) for partition in range(REJECTIONS.partitions)]
-        async with Reading.of(self._kafka, where, REJECTIONS.name, self._progress) as reading:
+        async with Reading.of(self._kafka, where, f"{self._service}, {REJECTIONS.name}", self._progress) as reading:
             for partition in range(REJECTIONS.partitions):
                 async for record in reading.records(REJECTIONS, partition):
                     try:

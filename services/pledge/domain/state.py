@@ -1,6 +1,6 @@
 """What the pledge service knows of a request: immutable, safe through JSON, folded from public facts."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -109,7 +109,7 @@ class State(Model):
     """
 
     request_id: RequestId
-    contents: dict[Revision, Content] = Field(default_factory=dict)
+    contents: dict[Annotated[int, Field(ge=0)], Content] = Field(default_factory=dict)
     closed: bool = False
     revision: Revision = 1
     ballots: dict[Digest, Ballot] = Field(default_factory=dict)
