@@ -1,5 +1,6 @@
 """Repeated deliveries: what a stalled owner had under way comes late, and again, and has no second effect."""
 
+import asyncio
 import random
 
 from aiokafka import AIOKafkaProducer
@@ -21,6 +22,8 @@ async def test_every_public_event_delivered_again(system: Stack, states: Party) 
         await line.run_all([mobilised, closed], _PATIENCE_S)
         await line.say(lambda: states["TR"].close(closed, "over"))
         await line.seen(closed, "MandateEnded")
+        while (await line.seen(closed, "MobilizationRevised")).data["decisions"]:  # noqa: ASYNC110 - the last word on it
+            await asyncio.sleep(0.05)
         before = await line.check()
         again = [m for m in before if m.event.subject in (mobilised, closed)]
         await deliver_again(system, again)

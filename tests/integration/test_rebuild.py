@@ -18,6 +18,7 @@ from qalqan.certificate import verify_certificate
 from qalqan.client import is_closing
 from qalqan.envelope import Event
 from qalqan.registry import Root
+from tests.chaos.checks import distinct
 from tests.conftest import pledge_data
 from tests.integration.stranger import Stranger, raw
 
@@ -261,11 +262,13 @@ async def the_line_goes_on(stranger: Stranger, happened: Night) -> None:
     )
 
     root = Root.load(stranger.run.root)
-    certificates = [m.data["certificate"] for m in await stranger.client.read([topics.DECISIONS]) if is_closing(m)]
+    certificates = [
+        m.data["certificate"] for m in distinct(await stranger.client.read([topics.DECISIONS])) if is_closing(m)
+    ]
     chain = [it for it in certificates if it["chain"] == closed.data["certificate"]["chain"]]
     assert [it["serial"] for it in chain] == list(range(1, len(chain) + 1))
     assert not [why for certificate in certificates for why in verify_certificate(certificate, root)]
     by_key: dict[tuple[str, str | None], list[int | None]] = {}
-    for message in await stranger.client.read(topics.REQUEST_TOPICS):
+    for message in distinct(await stranger.client.read(topics.REQUEST_TOPICS)):
         by_key.setdefault((message.topic, message.event.subject), []).append(message.position)
     assert all(positions == list(range(1, len(positions) + 1)) for positions in by_key.values()), "no gap, none twice"
