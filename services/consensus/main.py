@@ -2,6 +2,7 @@
 
 from chassis.service import LaneService, Parts, run
 from chassis.settings import Settings
+from services.consensus.api import router
 from services.consensus.domain import DEFAULT, Rules, State
 from services.consensus.handlers import ConsensusHandlers
 
@@ -10,7 +11,11 @@ NAME = "consensus"
 
 def build(settings: Settings, rules: Rules = DEFAULT) -> LaneService[State]:
     """The service, not yet connected to anything. `rules`: what new ballots are bound to."""
-    return LaneService(Parts.of(NAME, settings), ConsensusHandlers(rules))
+    return LaneService(
+        Parts.of(NAME, settings),
+        ConsensusHandlers(rules),
+        lambda pool, lookup: [router(pool, lookup, settings.token)],
+    )
 
 
 if __name__ == "__main__":

@@ -6,7 +6,8 @@ from typing import Annotated
 from fastapi import APIRouter, Header, HTTPException
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
-from chassis.http import guarded
+from chassis.problems import described
+from chassis.reading import guarded
 from services.notify.stream import Stream
 
 _PING_S = 15
@@ -16,8 +17,15 @@ def stream_router(stream: Stream, token: str) -> APIRouter:
     """The live stream, for those who show the token."""
     router = guarded(token)
 
-    @router.get("/stream", summary="Every public event, live", response_class=EventSourceResponse)
-    async def live(last_event_id: Annotated[str | None, Header()] = None) -> EventSourceResponse:
+    @router.get(
+        "/stream",
+        summary="Every public event, live",
+        response_class=EventSourceResponse,
+        responses={200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}, **described(400, 401, 422)},
+    )
+    async def live(
+        last_event_id: Annotated[str | None, Header(description="The `id` of the last event that was read")] = None,
+    ) -> EventSourceResponse:
         """From now on, or from after `Last-Event-ID` (0: from the first). Data: the structured CloudEvent."""
         if last_event_id is not None and not (last_event_id.isdecimal() and len(last_event_id) < 19):
             raise HTTPException(400, f"Last-Event-ID {last_event_id[:40]!r} is not a number that this stream gave")

@@ -19,6 +19,8 @@ class Request(Model):
     mode: Mode
     revision: int
     status: Literal["anticipated", "open", "cancelled", "closed"]
+    content: RequestAnticipated | RequestRaised | RequestAmended
+    """As the affected state last put it."""
 
 
 def decide(state: Request | None, incoming: Incoming, now: datetime) -> list[Fact]:
@@ -73,10 +75,11 @@ def evolve(state: Request | None, fact: Fact) -> Request:
             mode=data.mode,
             revision=1 if is_raised else 0,
             status="open" if is_raised else "anticipated",
+            content=data,
         )
     assert state is not None
     if isinstance(data, RequestAmended):
-        return state.model_copy(update={"revision": data.revision})
+        return state.model_copy(update={"revision": data.revision, "content": data})
     assert isinstance(data, RequestCancelled | RequestClosed)
     status = "cancelled" if isinstance(data, RequestCancelled) else "closed"
     return state.model_copy(update={"status": status})

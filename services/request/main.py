@@ -2,6 +2,7 @@
 
 from chassis.service import LaneService, Parts, run
 from chassis.settings import Settings
+from services.request.api import router
 from services.request.domain import Request
 from services.request.handlers import RequestHandlers
 
@@ -10,7 +11,9 @@ NAME = "request"
 
 def build(settings: Settings, handlers: RequestHandlers | None = None) -> LaneService[Request]:
     """The service, not yet connected to anything."""
-    return LaneService(Parts.of(NAME, settings), handlers or RequestHandlers())
+    return LaneService(
+        Parts.of(NAME, settings), handlers or RequestHandlers(), lambda pool, _: [router(pool, settings.token)]
+    )
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from qalqan.topics import INBOX_GOVERNANCE
 from services.secretariat import domain, store
 from services.secretariat.domain import Register
 
-_REGISTER = "register"
+REGISTER = "register"
 """There is one register, whatever state or key a registration is about."""
 
 
@@ -20,7 +20,7 @@ class SecretariatHandlers(Handlers[Register]):
 
     def key_of(self, incoming: Incoming) -> str:
         """The one register."""
-        return _REGISTER
+        return REGISTER
 
     def decide(self, state: Register | None, incoming: Incoming, lane: LaneView) -> list[Fact]:
         """A registration, admitted."""

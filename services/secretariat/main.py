@@ -2,6 +2,7 @@
 
 from chassis.service import LaneService, Parts, run
 from chassis.settings import Settings
+from services.secretariat.api import router
 from services.secretariat.domain import Register
 from services.secretariat.handlers import SecretariatHandlers
 
@@ -13,7 +14,12 @@ def build(settings: Settings) -> LaneService[Register]:
 
     It admits its own key's registration, so it waits for none.
     """
-    return LaneService(Parts.of(NAME, settings), SecretariatHandlers(), judges_by_its_own_word=True)
+    return LaneService(
+        Parts.of(NAME, settings),
+        SecretariatHandlers(),
+        lambda pool, _: [router(pool, settings.token)],
+        judges_by_its_own_word=True,
+    )
 
 
 if __name__ == "__main__":

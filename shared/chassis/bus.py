@@ -283,8 +283,8 @@ class Bus:
         return producer
 
 
-def member_consumer(kafka: str, client_id: str) -> AIOKafkaConsumer:
-    """A consumer outside any group, for a topic that every replica follows from its start."""
+def member_consumer(kafka: str, client_id: str, fetch_bytes: int = _PUBLIC_LIMIT_BYTES) -> AIOKafkaConsumer:
+    """A consumer outside any group, for a topic that every replica follows from its start, or looks something up in."""
     records.install()
     return AIOKafkaConsumer(
         bootstrap_servers=kafka,
@@ -292,7 +292,7 @@ def member_consumer(kafka: str, client_id: str) -> AIOKafkaConsumer:
         group_id=None,
         enable_auto_commit=False,
         auto_offset_reset="earliest",
-        max_partition_fetch_bytes=_PUBLIC_LIMIT_BYTES,
+        max_partition_fetch_bytes=fetch_bytes,
     )
 
 

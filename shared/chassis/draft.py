@@ -121,6 +121,7 @@ class Draft(Generic[S]):
         self.identities: dict[tuple[str, str], tuple[bytes, int, str | None]] = {}
         self.outgoing: list[tuple[Outgoing, int | None]] = []
         self.parked: list[Parked] = []
+        self.outcomes: dict[tuple[str, str], str] = {}
         self.unparked: set[int] = set()
         self._unparked_keys: set[str] = set()
         self._alarms = AlarmChanges(lane.alarms)
@@ -226,11 +227,13 @@ class Draft(Generic[S]):
                 self._unpark(parked)
 
     def _settle(self, incoming: Incoming, parked: Parked, refused: Refused) -> None:
-        """Notes the outcome of a submission that waited within this very draft; an older row keeps its own."""
+        """Notes the outcome of a submission that waited: in this very draft, or since an earlier one."""
         name = (incoming.event.source, incoming.event.id)
         if name in self.identities:
             core, offset, _ = self.identities[name]
             self.identities[name] = (core, offset, refused.reason)
+        else:
+            self.outcomes[name] = refused.reason
 
     def _waiting(self, key: str) -> Iterator[Parked]:
         """What waits for a request, in the order it came."""
@@ -369,6 +372,7 @@ class Draft(Generic[S]):
             identities=[
                 (source, id, core, offset, outcome) for (source, id), (core, offset, outcome) in self.identities.items()
             ],
+            outcomes=[(source, id, outcome) for (source, id), outcome in self.outcomes.items()],
             parked=[parked for parked in self.parked if parked.offset not in self.unparked],
             unparked=sorted(self.unparked - {parked.offset for parked in self.parked}),
             outgoing=self.outgoing,

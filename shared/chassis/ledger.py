@@ -47,6 +47,12 @@ _IDENTITIES = Write(
     """insert into inbox (partition, source, id, core, "offset", outcome)
     select $1, r.* from fence, unnest({}::text[], {}::text[], {}::bytea[], {}::bigint[], {}::text[]) r""",
 )
+_OUTCOMES = Write(
+    "outcomes",
+    """update inbox i set outcome = r.outcome
+    from fence, unnest({}::text[], {}::text[], {}::text[]) r (source, id, outcome)
+    where i.partition = $1 and i.source = r.source and i.id = r.id""",
+)
 _NEW_SUBJECTS = Write(
     # No conflict clause: should the key be taken, nothing is written at all (`subject_pkey`).
     "new_subjects",
@@ -159,6 +165,8 @@ class Transaction:
     doc: dict[str, Any]
     published: int
     identities: list[tuple[str, str, bytes, int, str | None]] = field(default_factory=list)
+    outcomes: list[tuple[str, str, str]] = field(default_factory=list)
+    """Source, id and reason of submissions that waited since an earlier transaction, and are refused in this one."""
     subjects: list[SubjectRow] = field(default_factory=list)
     parts: list[tuple[str, str, Any]] = field(default_factory=list)
     parked: list[Parked] = field(default_factory=list)
@@ -193,6 +201,7 @@ def _rows(tx: Transaction) -> dict[Write, list[tuple[Any, ...]]]:
         )
     return {
         _IDENTITIES: list(tx.identities),
+        _OUTCOMES: list(tx.outcomes),
         _NEW_SUBJECTS: subjects[True],
         _SUBJECTS: subjects[False],
         _PARTS: [(key, name, json.dumps(doc)) for key, name, doc in tx.parts],

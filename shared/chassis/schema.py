@@ -45,6 +45,8 @@ LANE_TABLES = (
     "alter table outbox alter column value set storage external",
     # The backstop: whatever else goes wrong, no two events take one place in a key's order.
     "create unique index outbox_position on outbox (topic, key, position) where position is not null",
+    # What became of a submission that was refused is asked for by its place, the key of its rejection.
+    "create index outbox_unpositioned on outbox (topic, key) where position is null",
     """create table subject (                             -- a request, as this service sees it
         key       text primary key,
         partition int not null,

@@ -22,12 +22,14 @@ from chassis.bus import Bus
 from chassis.database import Pool, connect
 from chassis.follower import Follower
 from chassis.handlers import Handlers, S
-from chassis.http import application, serving, submissions
+from chassis.http import application, serving
 from chassis.lane import Lane
 from chassis.lanes import Lanes
+from chassis.lookup import Lookup
 from chassis.publication import Publisher
 from chassis.rebuild import Progress, Rebuild, Rebuilt, publish_rest
 from chassis.settings import Settings
+from chassis.submissions import Submissions, submissions
 from qalqan.registry import Root
 from qalqan.signing import Ed25519Key, SigningKey
 from qalqan.sources import service_source
@@ -71,7 +73,7 @@ class LaneService(Generic[S]):
         self,
         parts: Parts,
         handlers: Handlers[S],
-        routers: Callable[[Pool], Sequence[APIRouter]] = lambda pool: (),
+        routers: Callable[[Pool, Lookup], Sequence[APIRouter]] = lambda pool, lookup: (),
         *,
         judges_by_its_own_word: bool = False,
     ) -> None:
@@ -106,12 +108,14 @@ class LaneService(Generic[S]):
                 parts.source,
                 parts.key,
             )
+            lookup = Lookup(settings.kafka, settings.replica)
+            taking = Submissions(self.handlers.inbox, self.admission, parts.bus, parts.follower, pool, lookup)
             app = application(
                 parts.name,
                 lanes.ready.is_set,
                 parts.follower.registry,
-                submissions(self.handlers.inbox, self.admission, parts.bus, parts.follower),
-                *self._routers(pool),
+                submissions(self.handlers.inbox, taking, settings.token),
+                *self._routers(pool, lookup),
             )
             await stack.enter_async_context(serving(app, settings.http_host, settings.http_port))
             await parts.follower.start()

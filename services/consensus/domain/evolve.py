@@ -1,5 +1,6 @@
 """The state after a fact: the only place where it changes, in the line and in a rebuild alike."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from chassis.facts import Fact
@@ -38,7 +39,7 @@ def evolve(state: State | None, fact: Fact) -> State:
             return state.model_copy(update={"status": "closed"})
         case BallotOpened():
             ballot = Ballot(ballot_id=data.ballot_id, record=data.ballot, inbox_from=data.inbox_from)
-            former = [*state.former, state.ballot.ballot_id] if state.ballot else state.former
+            former = {one.ballot_id: one for one in state.ballots}
             return state.model_copy(update={"ballot": ballot, "former": former})
         case VoteCast():
             return _with_vote(state, fact, data)
@@ -46,7 +47,8 @@ def evolve(state: State | None, fact: Fact) -> State:
             outcome = OUTCOME_OF[type(data)]
             # What ends a ballot from outside leaves a mandate as it is: a request's end has a MandateEnded of its own.
             mandate = state.decided if outcome in ("superseded", "withdrawn") else outcome == "reached"
-            return _with_ballot(state, {"outcome": outcome}, decided=mandate)
+            closed = {"outcome": outcome, "decided_at": data.decided_at, "decision_digest": data.decision_digest}
+            return _with_ballot(state, closed, decided=mandate)
         case MandateEnded():
             return state.model_copy(update={"decided": False})
     raise AssertionError(f"{type(data).__name__} is no fact of the consensus service")
@@ -92,7 +94,7 @@ def _with_vote(state: State, fact: Fact, data: VoteCast) -> State:
     return _with_ballot(state, {"votes": {**state.ballot.votes, data.state: vote}}, state.decided)
 
 
-def _with_ballot(state: State, update: dict[str, object], decided: bool) -> State:
+def _with_ballot(state: State, update: Mapping[str, object], decided: bool) -> State:
     assert state.ballot is not None
     ballot = state.ballot.model_copy(update=update)
     return state.model_copy(update={"ballot": ballot, "decided": decided})

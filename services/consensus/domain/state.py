@@ -30,6 +30,8 @@ class Ballot(Model):
     record: BallotRecord
     inbox_from: int
     outcome: Outcome | None = None
+    decided_at: Instant | None = None
+    decision_digest: str | None = None
     votes: dict[str, Vote] = Field(default_factory=dict)
 
 
@@ -55,11 +57,16 @@ class State(Model):
     revisions: dict[int, SignedRequest] = Field(default_factory=dict)
     """By revision; none while the request is only anticipated."""
     ballot: Ballot | None = None
-    former: list[str] = Field(default_factory=list)
-    """The ballots before this one, all closed."""
+    former: dict[str, Ballot] = Field(default_factory=dict)
+    """The ballots before this one, all closed, by id."""
     decided: bool = False
     """Whether a mandate is in force: consensus was reached, no ballot on an amendment failed since, and the request was
     neither cancelled nor closed."""
+
+    @property
+    def ballots(self) -> list[Ballot]:
+        """All of them, the newest last."""
+        return [*self.former.values(), *([self.ballot] if self.ballot else [])]
 
     @property
     def latest(self) -> SignedRequest:
