@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -118,6 +119,8 @@ class Bus:
         self._producer: AIOKafkaProducer | None = None
         self._renewal = asyncio.Lock()
         self._closing: set[asyncio.Task[None]] = set()
+        self._lines: defaultdict[TopicPartition, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._in_use: Counter[AIOKafkaProducer] = Counter()
         self._failed: asyncio.Future[BaseException]
         self.broker = KafkaBroker(
             settings.kafka,
@@ -210,6 +213,7 @@ class Bus:
         while at < len(queue):
             producer = self._producer
             assert producer is not None, "open() comes first"
+            self._in_use[producer] += 1
             try:
                 batch = producer.create_batch()
                 end = at
@@ -219,13 +223,18 @@ class Bus:
                 ):
                     end += 1
                 batch.close()
-                delivered = await producer.send_batch(batch, tp.topic, partition=tp.partition)
+                # All lanes write to the same partitions of `rejections`, one at a time: of many that wait for a place
+                # in its queue aiokafka counts the time twice and thrice, and turns them away after a second.
+                async with self._lines[tp]:
+                    delivered = await producer.send_batch(batch, tp.topic, partition=tp.partition)
                 await delivered
                 at = end
             except KafkaError as error:
                 log.warning("kafka.publish_failed", topic=tp.topic, partition=tp.partition, error=repr(error))
                 await asyncio.sleep(_RETRY_PAUSE_S)
                 await self._renew_producer(producer)
+            finally:
+                self._in_use[producer] -= 1
 
     async def send(self, record: Outgoing) -> tuple[int, int]:
         """Publishes one record (a submission over HTTP, a tick) and returns its partition and offset.
@@ -257,8 +266,15 @@ class Bus:
                 log.warning("kafka.producer_not_renewed", error=repr(error))
                 return
         # What others still have in it goes out first; nobody has to wait for that.
-        self._closing.add(closing := asyncio.create_task(failed.stop(), name="old producer"))
+        self._closing.add(closing := asyncio.create_task(self._retire(failed), name="old producer"))
         closing.add_done_callback(self._closing.discard)
+
+    async def _retire(self, producer: AIOKafkaProducer) -> None:
+        """Stops a producer once nobody uses it: a batch that comes into it meanwhile would never be sent, nor fail."""
+        while self._in_use[producer]:  # noqa: ASYNC110  it is rare, and nobody waits for it
+            await asyncio.sleep(_RETRY_PAUSE_S)
+        del self._in_use[producer]
+        await producer.stop()
 
     async def _new_producer(self) -> AIOKafkaProducer:
         producer = AIOKafkaProducer(

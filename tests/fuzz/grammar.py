@@ -170,6 +170,8 @@ class Grammar:
         if name == "id" and self.rng.random() < 0.5:
             return replace(event, id=f"{self.world.name}-{self.rng.randrange(1, self._made + 1)}")
         value = self.rng.choice(TIMES if name == "time" else STRINGS)
+        if name == "id" and value:  # long or strange, but this run's alone
+            value = (self.world.name + value)[: max(len(value), 100)]
         spoilt = replace(event, **{name: value})
         return replace(spoilt, extensions={"partitionkey": value}) if name == "subject" else spoilt
 
