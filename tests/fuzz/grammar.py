@@ -38,7 +38,7 @@ class World:
     """Begins the ids that this run makes, so that no two runs make the same."""
     keys: Mapping[str, SigningKey]
     foreign: tuple[SigningKey, ...]
-    """Keys that may sign nothing here: unregistered ones, services'."""
+    """Keys that may not sign, or not this: unregistered ones, a service's, two of UZ's (one scope, another time)."""
     secretariat: SigningKey
     targets: tuple[Target, ...]
 
@@ -112,6 +112,9 @@ class Grammar:
                 data |= {"reason": "Жоқ", "declaration": "we accept"} if rng.random() < 0.9 else {}
             case _ if "pledge_id" in data:
                 data["pledge_id"] = pledge_id
+                # Not of offers and what follows them, which would wait a minute for their request.
+                if kind.scope == "accept" and rng.random() < 0.1:
+                    data["request_id"] = f"TR-2023-{self.world.name}-none-{self._made}"
                 data |= {key: rng.randrange(1, 6) for key in ("quantity", "pledge_revision") if key in data}
         return self._event(name, data, state_source(self.world.network, state)), kind.inbox
 
@@ -168,7 +171,7 @@ class Grammar:
             source = self.rng.choice((state_source(self.world.network, self.rng.choice(STATES)), *self._sources()))
             return replace(event, source=source)
         if name == "id" and self.rng.random() < 0.5:
-            return replace(event, id=f"{self.world.name}-{self.rng.randrange(1, self._made + 1)}")
+            return replace(event, id=f"{self.world.name}-{self.rng.randrange(1, 6)}")
         value = self.rng.choice(TIMES if name == "time" else STRINGS)
         if name == "id" and value:  # long or strange, but this run's alone
             value = (self.world.name + value)[: max(len(value), 100)]
@@ -198,7 +201,7 @@ class Grammar:
             key = world.secretariat
         else:
             key = world.keys.get(event.source.rpartition("/")[2], world.keys["TR"])
-        if chance < 0.05:
+        if chance < 0.1:
             key = self.rng.choice((*world.keys.values(), *world.foreign))
             how.append("another key")
         try:

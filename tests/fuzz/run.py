@@ -43,7 +43,7 @@ class Calm:
 
 
 async def world(stranger: Stranger, rng: Random) -> World:
-    """Fresh requests with open ballots and a pledge each, and everybody's keys."""
+    """Fresh requests with open ballots and a pledge each, one of them over, and everybody's keys."""
     name = f"F{rng.randrange(10**9)}"
     keys = {state: stranger.state_key(state) for state in CAST}
     keys["KZ"] = await stranger.register_key(
@@ -58,7 +58,13 @@ async def world(stranger: Stranger, rng: Random) -> World:
         return Target(request_id, opened.data["ballot_id"])
 
     targets = await asyncio.gather(*(target(number) for number in range(TARGETS)))
-    foreign = (*unregistered(), stranger.service_key("consensus"))
+    ended = targets[-1].request_id
+    cancelled = stranger.signed("RequestCancelled", {"request_id": ended, "reason": "over"})
+    await stranger.admit(cancelled, topics.INBOX_REQUESTS)
+    await stranger.stated("BallotWithdrawn", ended)
+    tracking = await stranger.register_key("UZ", ["track"])
+    past = await stranger.register_key("UZ", ["vote", "pledge"], valid_until="2023-02-01T00:00:00Z")
+    foreign = (*unregistered(), stranger.service_key("consensus"), tracking, past)
     return World(stranger.network, name, keys, foreign, stranger.office_key("secretariat"), tuple(targets))
 
 
