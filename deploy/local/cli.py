@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import signal
+import ssl
 import subprocess
 import sys
 import time
@@ -38,13 +39,16 @@ _READY_FD = "QALQAN_READY_FD"
 def up(
     home: Home = DEFAULT_HOME,
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Return when everything is ready.")] = False,
+    brokers: Annotated[
+        int | None, typer.Option(help="1, or 3 with TLS, users and ACLs; a network keeps what it was made with.")
+    ] = None,
 ) -> None:
     """Start Kafka, PostgreSQL and the five services, and keep them running until Ctrl-C or `qalqan down`."""
     with sentences():
         if detach:
-            _detach(home)
+            _detach(home, brokers)
         else:
-            _run(home)
+            _run(home, brokers)
 
 
 @app.command()
@@ -82,7 +86,7 @@ def status(home: Home = DEFAULT_HOME) -> None:
     for column in ("process", "pid", "health", "address"):
         table.add_column(column)
     well = True
-    for name, address in {**run["http"], "kafka": run["kafka"], "postgres": _place(run["database"])}.items():
+    for name, address in {**run["http"], **_brokers(run), "postgres": _place(run["database"])}.items():
         health = _health(name, run, address)
         well &= health in ("well", NOT_OURS)
         table.add_row(
@@ -102,22 +106,38 @@ def _health(name: str, run: dict[str, Any], address: str) -> str:
 
     if name not in run["pids"]:
         # Somebody else's broker or database is not ours to judge.
-        return "down" if name in run["http"] else NOT_OURS
+        return NOT_OURS if name in ("kafka", "postgres") else "down"
     port = int(address.rsplit(":", 1)[1])
     try:
         if name in run["http"]:
             code = health(port)[0]
             return "well" if code == 200 else f"answers {code}"
-        return "well" if {"kafka": kafka, "postgres": postgres}[name].answers(port) else "starting"
+        return (
+            "well" if (postgres.answers(port) if name == "postgres" else kafka.answers(port, _tls(run))) else "starting"
+        )
     except OSError as error:
         return f"does not answer ({error.strerror or error})"
+
+
+def _brokers(run: dict[str, Any]) -> dict[str, str]:
+    """Address by process: one broker (or somebody else's, however many), or the three that ask who one is."""
+    from deploy.local.cluster import NODES, name_of
+
+    if not run.get("kafka_security"):
+        return {"kafka": run["kafka"]}
+    return dict(zip(map(name_of, NODES), run["kafka"].split(","), strict=True))
+
+
+def _tls(run: dict[str, Any]) -> ssl.SSLContext | None:
+    security = run.get("kafka_security")
+    return ssl.create_default_context(cafile=security["ca"]) if security else None
 
 
 def _place(database: str) -> str:
     return database.rsplit("@", 1)[-1].split("/", 1)[0]
 
 
-def _run(home: Path) -> None:
+def _run(home: Path, brokers: int | None) -> None:
     """Run in the foreground until SIGINT or SIGTERM."""
     from deploy.local.stack import Stack
 
@@ -135,7 +155,7 @@ def _run(home: Path) -> None:
     signal.signal(signal.SIGINT, stop)
     signal.signal(signal.SIGTERM, stop)
     started = time.monotonic()
-    stack = Stack(home, tell=say)
+    stack = Stack(home, brokers=brokers, tell=say)
     try:
         with console.status("Starting Kafka, PostgreSQL and five services ..."):
             stack.start()
@@ -155,7 +175,7 @@ def _run(home: Path) -> None:
         raise
 
 
-def _detach(home: Path) -> None:
+def _detach(home: Path, brokers: int | None) -> None:
     """Start the same program in a session of its own and return when it says that it is ready."""
     from deploy.local.jars import kafka_jars
 
@@ -166,7 +186,8 @@ def _detach(home: Path) -> None:
     reading, writing = os.pipe()
     with (home / "logs" / "runner.log").open("ab") as log:
         runner = subprocess.Popen(
-            [sys.executable, "-m", "deploy.local.cli", "up", "--home", str(home)],
+            [sys.executable, "-m", "deploy.local.cli", "up", "--home", str(home)]
+            + ([] if brokers is None else ["--brokers", str(brokers)]),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

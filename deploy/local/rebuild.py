@@ -68,7 +68,7 @@ def run(ground: Infrastructure, service: str) -> Rebuilt:
     """
     identity = Identity(ground.home)
     given: dict[str, Any] = {
-        "KAFKA_BOOTSTRAP_SERVERS": ground.kafka,
+        "kafka": ground.access_of(service),
         "DATABASE_URL": ground.service_url(service),
         "QALQAN_ROOT": identity.root,
         "QALQAN_KEY": identity.service_key(service),

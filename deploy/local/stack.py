@@ -39,12 +39,13 @@ class Stack(Infrastructure):
         self,
         home: Path,
         *,
+        brokers: int | None = None,
         command: Command = service_command,
         migrate: Sequence[str] = SERVICES,
         extra: dict[str, str] | None = None,
         tell: Callable[[str], None] = lambda _: None,
     ) -> None:
-        super().__init__(home, migrate=migrate, tell=tell)
+        super().__init__(home, brokers=brokers, migrate=migrate, tell=tell)
         self.identity: Identity
         self.ports: dict[str, int] = {}
         self._command = command
@@ -61,6 +62,7 @@ class Stack(Infrastructure):
         return {
             "network": self.identity.network,
             "kafka": self.kafka,
+            "kafka_security": self.cluster and self.cluster.security(self.passwords).model_dump(),
             "database": self.database_url,
             "http": {service: self.address(service) for service in SERVICES},
             "dashboard": self.address("notify"),
@@ -80,9 +82,9 @@ class Stack(Infrastructure):
 
     def _start_services(self) -> None:
         self.identity = identity(self.home)
-        if "kafka" not in self.processes:
-            asyncio.run(genesis.check_network(self.identity, self.kafka))
-        first = asyncio.run(genesis.submit(self.identity, self.kafka))
+        if not any(name.startswith("kafka") for name in self.processes):
+            asyncio.run(genesis.check_network(self.identity, self.access))
+        first = asyncio.run(genesis.submit(self.identity, self.access))
         self.ports = dict(zip(SERVICES, free_ports(len(SERVICES)), strict=True))
         token = secret(self.home, "token")
         # The Secretariat first: at the first start all others wait for the members it admits.
@@ -90,7 +92,7 @@ class Stack(Infrastructure):
             self._supervise(Supervised(self._program(service, token), self._changed)) for service in reversed(SERVICES)
         ]
         together([process.wait_ready for process in services])
-        asyncio.run(genesis.wait_admitted(self.kafka, first))
+        asyncio.run(genesis.wait_admitted(self.access, first))
         together([partial(self._wait_for_members, service, first) for service in SERVICES])
         self._complete = True
         self._write_run()
@@ -99,7 +101,7 @@ class Stack(Infrastructure):
         port = self.ports[service]
         environment = {
             "QALQAN_HOME": str(self.home),
-            "KAFKA_BOOTSTRAP_SERVERS": self.kafka,
+            **self.access_of(service).environment(),
             "DATABASE_URL": self.service_url(service),
             "QALQAN_ROOT": str(self.identity.root),
             "QALQAN_KEY": str(self.identity.service_key(service)),

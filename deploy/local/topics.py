@@ -9,12 +9,13 @@ from aiokafka.errors import KafkaError, for_code
 
 from deploy.local.errors import CannotStart
 from qalqan import topics
+from qalqan.access import Access
 
 MOST_REPLICAS = 3
 PATIENCE_S = 30.0
 
 
-async def create(bootstrap: str) -> None:
+async def create(access: Access) -> None:
     """Create what is missing of qalqan.topics.ALL and wait until every partition has a leader.
 
     Replicas: as many as there are brokers, three at most (with two in sync then, DESIGN "Recovery"). Raises
@@ -22,7 +23,7 @@ async def create(bootstrap: str) -> None:
     """
     admin = None
     try:
-        admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+        admin = AIOKafkaAdminClient(**access.options())
         await admin.start()
         await _create_missing(admin)
         await _wait_for_leaders(admin)
@@ -32,7 +33,7 @@ async def create(bootstrap: str) -> None:
             await admin.find_coordinator("qalqan")
     except (KafkaError, OSError, ValueError) as error:  # ValueError: not host:port
         raise CannotStart(
-            f"Kafka at {bootstrap} does not answer as it should ({error}): start it, or correct "
+            f"Kafka at {access.bootstrap_servers} does not answer as it should ({error}): start it, or correct "
             "KAFKA_BOOTSTRAP_SERVERS."
         ) from error
     finally:

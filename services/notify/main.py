@@ -53,7 +53,7 @@ class NotifyService:
             parts.bus.subscribe(
                 PUBLIC, intake, intake.take, fetch_min_bytes=_FETCH_MIN_BYTES, fetch_max_wait_ms=_FETCH_WAIT_MS
             )
-            await parts.bus.open()
+            await parts.bus.open(publishes=False)
             stack.push_async_callback(parts.bus.close)
             app = application(NAME, intake.ready.is_set, parts.follower.registry, stream_router(stream, settings.token))
             await stack.enter_async_context(serving(app, settings.http_host, settings.http_port))

@@ -18,6 +18,7 @@ from faststream.kafka.subscriber.usecase import BatchSubscriber
 
 from chassis import records
 from chassis.settings import Settings
+from qalqan.access import Access
 from qalqan.topics import Topic
 
 log = structlog.get_logger()
@@ -123,8 +124,10 @@ class Bus:
         self._in_use: Counter[AIOKafkaProducer] = Counter()
         self._failed: asyncio.Future[BaseException]
         self.broker = KafkaBroker(
-            settings.kafka,
+            settings.kafka.bootstrap_servers,
             client_id=settings.replica,
+            # What publishes is our own.
+            consumer_only=True,
             apply_types=False,
             logger=None,
             # Topics are made by the runner, with their partition counts and settings, before anything else.
@@ -176,13 +179,17 @@ class Bus:
         """Connects what publishes, and nothing that consumes."""
         self._producer = await self._new_producer()
 
-    async def open(self) -> None:
-        """Connects; consuming begins when FastStream starts the broker."""
-        await self.open_to_publish()
+    async def open(self, publishes: bool = True) -> None:
+        """Connects; consuming begins when FastStream starts the broker.
+
+        `publishes`: False for a service that may write nowhere; Kafka would refuse it an idempotent producer.
+        """
+        if publishes:
+            await self.open_to_publish()
         await self.broker.connect()
         config = self.broker.config.broker_config
         options = config.builder.keywords  # type: ignore[attr-defined]  # FastStream's own partial
-        config.builder = partial(PollingConsumer, failed=self._failed, **options)
+        config.builder = partial(PollingConsumer, failed=self._failed, **(options | self._settings.kafka.options()))
 
     async def close(self) -> None:
         """Stops publishing, after FastStream has stopped the broker."""
@@ -278,7 +285,7 @@ class Bus:
 
     async def _new_producer(self) -> AIOKafkaProducer:
         producer = AIOKafkaProducer(
-            bootstrap_servers=self._settings.kafka,
+            **self._settings.kafka.options(),
             client_id=self._settings.replica,
             acks="all",
             enable_idempotence=True,
@@ -299,11 +306,11 @@ class Bus:
         return producer
 
 
-def member_consumer(kafka: str, client_id: str, fetch_bytes: int = _PUBLIC_LIMIT_BYTES) -> AIOKafkaConsumer:
+def member_consumer(kafka: Access, client_id: str, fetch_bytes: int = _PUBLIC_LIMIT_BYTES) -> AIOKafkaConsumer:
     """A consumer outside any group, for a topic that every replica follows from its start, or looks something up in."""
     records.install()
     return AIOKafkaConsumer(
-        bootstrap_servers=kafka,
+        **kafka.options(),
         client_id=client_id,
         group_id=None,
         enable_auto_commit=False,

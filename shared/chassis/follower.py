@@ -8,6 +8,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from chassis.bus import member_consumer
+from qalqan.access import Access
 from qalqan.envelope import BadEnvelope, from_kafka
 from qalqan.instants import to_millis
 from qalqan.registry import NotRegistered, Registry, Root
@@ -22,7 +23,7 @@ _CATCH_UP_S = 30.0
 class Follower:
     """Keeps a registry as new as the topic `members`."""
 
-    def __init__(self, kafka: str, replica: str, root: Root) -> None:
+    def __init__(self, kafka: Access, replica: str, root: Root) -> None:
         self.registry = Registry(root)
         self._kafka = kafka
         self._replica = replica

@@ -9,6 +9,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from chassis.admission import Record
 from chassis.bus import member_consumer
+from qalqan.access import Access
 from qalqan.instants import to_millis
 
 _POLL_MS = 1_000
@@ -20,7 +21,7 @@ _AT_ONCE = 4
 class Lookup:
     """A consumer outside any group for each question: one that is kept would be held up by its own long polls."""
 
-    def __init__(self, kafka: str, replica: str) -> None:
+    def __init__(self, kafka: Access, replica: str) -> None:
         self._kafka = kafka
         self._client_id = f"{replica}.lookup"
         self._turns = asyncio.Semaphore(_AT_ONCE)

@@ -54,6 +54,7 @@ from chassis.handlers import Handlers, S
 from chassis.ledger import Connection, SubjectRow
 from chassis.publication import parse_followed
 from qalqan import trust
+from qalqan.access import Access
 from qalqan.envelope import BadEnvelope, Event, from_kafka
 from qalqan.events import EVENTS, TICK, Reason, SubmissionRejected
 from qalqan.instants import from_millis
@@ -104,7 +105,7 @@ class Reading:
     @classmethod
     @contextlib.asynccontextmanager
     async def of(
-        cls, kafka: str, partitions: Sequence[TopicPartition], what: str, progress: Progress
+        cls, kafka: Access, partitions: Sequence[TopicPartition], what: str, progress: Progress
     ) -> AsyncIterator[Self]:
         """Opens the partitions. KafkaError: the broker does not answer."""
         consumer = member_consumer(kafka, "rebuild")
@@ -289,7 +290,7 @@ class Rebuild(Generic[S]):
     """The database of one service with lanes, made again from the topics. Its tables are there and empty."""
 
     def __init__(
-        self, service: str, source: str, handlers: Handlers[S], registry: Registry, kafka: str, progress: Progress
+        self, service: str, source: str, handlers: Handlers[S], registry: Registry, kafka: Access, progress: Progress
     ) -> None:
         self._service = service
         self._source = source

@@ -20,6 +20,7 @@ from chassis.database import Pool
 from chassis.ledger import Database
 from chassis.topic_ids import topic_ids
 from qalqan import trust
+from qalqan.access import Access
 from qalqan.envelope import BadEnvelope, Event, from_kafka
 from qalqan.events import EVENTS, SubmissionRejected
 from qalqan.topics import BY_NAME, REJECTIONS, Topic
@@ -44,7 +45,7 @@ def written_by(service: str, inbox: Topic) -> tuple[Topic, ...]:
 
 
 async def check(
-    kafka: str, replica: str, pool: Pool, service: str, source: str, inbox: Topic, follows: Sequence[Topic]
+    kafka: Access, replica: str, pool: Pool, service: str, source: str, inbox: Topic, follows: Sequence[Topic]
 ) -> None:
     """Whether a service with lanes may start; its topics' ids are kept at the first start. Refusal: why not.
 
@@ -74,7 +75,7 @@ async def check(
 
 
 async def check_reader(
-    kafka: str,
+    kafka: Access,
     replica: str,
     pool: Pool,
     service: str,
@@ -94,7 +95,7 @@ def remedy(service: str) -> str:
     return f"`qalqan down`, `qalqan rebuild {service}`, `qalqan up` (docs/operations.md)"
 
 
-async def ids_of(kafka: str, topics: Iterable[Topic]) -> dict[str, UUID]:
+async def ids_of(kafka: Access, topics: Iterable[Topic]) -> dict[str, UUID]:
     """The ids that topics have now."""
     consumer = member_consumer(kafka, "recovery")
     await consumer.start()
@@ -112,7 +113,7 @@ async def keep_ids(pool: Database, ids: dict[str, UUID]) -> None:
 
 
 @contextlib.asynccontextmanager
-async def _looking_at(kafka: str, replica: str, topics: Sequence[Topic]) -> AsyncIterator[AIOKafkaConsumer]:
+async def _looking_at(kafka: Access, replica: str, topics: Sequence[Topic]) -> AsyncIterator[AIOKafkaConsumer]:
     """A consumer that has all these partitions and fetches nothing yet.
 
     Assigned at once, they cost one look at the metadata; asked for one by one, each topic would cost a pause of 100 ms.

@@ -1,9 +1,12 @@
 """What a service must be told from outside: read from the environment, once, in main."""
 
+import os
 from pathlib import Path
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from qalqan.access import Access
 
 
 class Settings(BaseSettings):
@@ -11,8 +14,8 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_ignore_empty=True, frozen=True, extra="ignore")
 
-    kafka: str = Field(validation_alias="KAFKA_BOOTSTRAP_SERVERS")
-    """Kafka's bootstrap servers, `host:port[,host:port]`."""
+    kafka: Access = Field(default_factory=lambda: Access.of(os.environ))
+    """From KAFKA_BOOTSTRAP_SERVERS and, where Kafka asks for them, the other variables that `Access` names."""
     database: str = Field(validation_alias="DATABASE_URL")
     """PostgreSQL, with this service's own role."""
     root: Path = Field(validation_alias="QALQAN_ROOT")

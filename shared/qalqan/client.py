@@ -19,6 +19,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from pydantic import ValidationError
 
 from qalqan import jsontext, topics, trust
+from qalqan.access import Access
 from qalqan.complaints import complaints
 from qalqan.envelope import Event, from_kafka, to_kafka
 from qalqan.events import EVENTS, BallotClosed, BallotOpened, SubmissionRejected, type_of
@@ -98,27 +99,25 @@ class Ballot:
 class Client:
     """Sends as one state and reads what all may read; without a key it only reads.
 
-    `kafka`: further options of aiokafka, such as `security_protocol` and `ssl_context`. `verify`: check every
-    signature read, by `root` and the topic `members`; a record that fails raises Doubtful.
+    `kafka`: where it is and how to show oneself there; of bootstrap servers alone, without any proof. `verify`: check
+    every signature read, by `root` and the topic `members`; a record that fails raises Doubtful.
     """
 
     def __init__(
         self,
-        bootstrap: str,
+        kafka: Access | str,
         *,
         root: Root,
         key: SigningKey | None = None,
         source: str | None = None,
         verify: bool = True,
-        kafka: Mapping[str, Any] | None = None,
     ) -> None:
-        self.bootstrap = bootstrap
+        self.kafka = kafka if isinstance(kafka, Access) else Access(bootstrap_servers=kafka)
         self.root = root
         self.source = source
         self.verify = verify
         self.registry = Registry(root)
         self._key = key
-        self._kafka = dict(kafka or {})
         self._producer: Any = None
         self._feeds: set[Feed] = set()
         self._refused: dict[int, str] = {}
@@ -128,22 +127,22 @@ class Client:
     def connect(cls, run: RunInfo | None = None, *, state: str | None = None, verify: bool = True) -> Self:
         """A client of the system that run.json describes, with the development key of `state` if named.
 
+        Where Kafka asks who one is, it is that state, or else a reader.
+
         NotRunning: no run.json; OSError, ValueError: root.json or the key cannot be read.
         """
         run = run or RunInfo.load()
         root = Root.load(run.root)
         if state is None:
-            return cls(run.kafka, root=root, verify=verify)
+            return cls(run.access(), root=root, verify=verify)
         key = Ed25519Key.from_pem(run.key_path(state).read_bytes())
-        return cls(run.kafka, root=root, key=key, source=state_source(root.network, state), verify=verify)
+        return cls(run.access(state), root=root, key=key, source=state_source(root.network, state), verify=verify)
 
     async def __aenter__(self) -> Self:
         """Connects; KafkaConnectionError when no broker answers."""
         if self._key is not None:
             # The default partitioner is the contract's: murmur2 of the key.
-            producer = AIOKafkaProducer(
-                bootstrap_servers=self.bootstrap, acks="all", enable_idempotence=True, **self._kafka
-            )
+            producer = AIOKafkaProducer(acks="all", enable_idempotence=True, **self.kafka.options())
             try:
                 await producer.start()
             except BaseException:
@@ -290,11 +289,10 @@ class Client:
     def consumer(self) -> Any:
         """A consumer of aiokafka for this client's broker, outside any group and not started."""
         return AIOKafkaConsumer(
-            bootstrap_servers=self.bootstrap,
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             max_partition_fetch_bytes=topics.REQUESTS.max_message_bytes,
-            **self._kafka,
+            **self.kafka.options(),
         )
 
     def follow(

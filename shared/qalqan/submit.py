@@ -122,7 +122,8 @@ def _client(state: str, key_file: Path | None, source: str | None) -> "Client":
         root = Root.load(run.root)
     except (OSError, ValueError) as error:
         raise BadInput(f"{run.root}: {why_unreadable(error)}") from error
-    return Client(run.kafka, root=root, key=key, source=source or state_source(root.network, state))
+    source = source or state_source(root.network, state)
+    return Client(run.access(state), root=root, key=key, source=source)
 
 
 async def _send(client: "Client", name: str, data: dict[str, Any], wait_s: float | None) -> str:

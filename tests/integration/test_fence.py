@@ -22,6 +22,7 @@ from chassis.schema import LANE_TABLES
 from chassis.service import Parts
 from chassis.settings import Settings
 from deploy.local.stack import Stack
+from qalqan.access import Access
 from qalqan.topics import INBOX_REQUESTS, REQUESTS
 from services.request.domain import Request
 from services.request.handlers import RequestHandlers
@@ -158,7 +159,7 @@ async def test_a_request_begins_once(pool: Pool) -> None:
 def lane_on(pool: Pool, system: Stack, partition: int) -> Lane[Request]:
     """A lane of the request service on our tables, connected to nothing else."""
     settings = Settings(
-        KAFKA_BOOTSTRAP_SERVERS=system.kafka,
+        kafka=Access(bootstrap_servers=system.kafka),
         DATABASE_URL="unused",
         QALQAN_ROOT=Path(system.identity.root),
         QALQAN_KEY=Path(system.identity.service_key("request")),
