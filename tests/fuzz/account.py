@@ -26,10 +26,8 @@ class Published:
 
     rejections: defaultdict[str, dict[str, Any]] = field(default_factory=lambda: defaultdict(dict))
     """By the place of the submission: data of the rejections, by their ids."""
-    events: defaultdict[tuple[str, str], dict[tuple[str, str], Event]] = field(
-        default_factory=lambda: defaultdict(dict)
-    )
-    """By source and id: topic and position."""
+    events: defaultdict[bytes, set[tuple[str, str]]] = field(default_factory=lambda: defaultdict(set))
+    """By the core digest: topic and position. The core names source, id, type, subject: nothing else can have it."""
 
     @classmethod
     def of(cls, records: Iterable[Any]) -> "Published":
@@ -42,7 +40,7 @@ class Published:
                 found.rejections[event.subject][event.id] = json.loads(event.data)
             else:
                 position = event.extensions.get("position", f"offset {record.offset}")
-                found.events[event.source, event.id][record.topic, position] = event
+                found.events[core_digest(event)].add((record.topic, position))
         return found
 
 
@@ -50,7 +48,7 @@ def settle(sent: Sequence[Sent], published: Published) -> Counter[str]:
     """How many came to what: `admitted`, `repetition`, or a reason. AssertionError: what cannot be accounted for."""
     counted: Counter[str] = Counter()
     remembered: dict[tuple[str, int, str, str], bytes] = {}
-    admitted: set[tuple[str, str]] = set()
+    admitted: set[bytes] = set()
     faults = []
     for shot, place in sorted(sent, key=lambda one: (one[1].topic, one[1].partition, one[1].offset)):
         try:
@@ -69,7 +67,7 @@ def _outcome(
     place: Place,
     published: Published,
     remembered: dict[tuple[str, int, str, str], bytes],
-    admitted: set[tuple[str, str]],
+    admitted: set[bytes],
 ) -> str:
     event = _read(shot)
     identity = (place.topic, place.partition, event.source, event.id) if event else None
@@ -93,11 +91,11 @@ def _outcome(
     if known == core:
         return "repetition"
     assert known is None, "silence about another event under a known id"
-    stands = published.events.get((event.source, event.id), {})
-    assert any(core_digest(one) == core for one in stands.values()), "silence: neither public nor rejected"
+    stands = published.events.get(core, set())
+    assert stands, "silence: neither public nor rejected"
     assert len(stands) == 1, f"stands at {sorted(stands)}"
-    assert (event.source, event.id) not in admitted, "admitted twice"
-    admitted.add((event.source, event.id))
+    assert core not in admitted, "admitted twice"
+    admitted.add(core)
     remembered[identity] = core
     return "admitted"
 
