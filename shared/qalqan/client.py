@@ -444,7 +444,8 @@ class Feed:
         self._client._feeds.discard(self)
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
-            await consumer.stop()
+            # While a broker is away, aiokafka's stop raises what its fetches met, their cancellation too.
+            await asyncio.gather(consumer.stop(), return_exceptions=True)
 
     def __aiter__(self) -> Self:
         return self

@@ -187,9 +187,8 @@ async def test_a_commit_whose_answer_is_lost_is_looked_up(pool: Pool, schema: st
     chance = random.Random(5)
     done = asyncio.Event()
 
-    async def work(partition: int) -> int:
+    async def work(partition: int, row: LaneRow) -> int:
         lane = lane_on(pool, system, partition)
-        row = await ledger.take_lane(pool, partition, "fence-1")
         while not done.is_set():
             offset = row.step
             await lane._commit(transaction(row, offset, partition))
@@ -208,7 +207,8 @@ async def test_a_commit_whose_answer_is_lost_is_looked_up(pool: Pool, schema: st
             done.set()
 
     async with asyncio.timeout(60):
-        _, *commits = await asyncio.gather(end_backends(), *(work(partition) for partition in range(lanes)))
+        taken = [await ledger.take_lane(pool, partition, "fence-1") for partition in range(lanes)]
+        _, *commits = await asyncio.gather(end_backends(), *(work(number, row) for number, row in enumerate(taken)))
     n = sum(commits)
     assert await rows(pool) == {"inbox": n, "outbox": 2 * n, "subject": n, "part": n, "parked": n}
     steps = await pool.fetch("select partition, step, next_offsets from lane order by partition")
