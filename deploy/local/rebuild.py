@@ -94,7 +94,10 @@ async def _clear(url: str, service: str, module: Any, settings: Settings) -> int
             raise CannotStart(f"The service {service} is connected to its database: stop it first.")
         rest = 0
         if await owner.fetchval("select to_regclass($1)", f"{service}.outbox") is not None:
-            rest = await module.build(settings).publish_rest()
+            try:
+                rest = await module.build(settings).publish_rest()
+            except asyncpg.PostgresError as error:
+                _say(f"The old tables cannot be read ({error}): what they held unpublished, if anything, is lost.")
         await owner.execute(f"drop schema if exists {service} cascade")
         return rest
     finally:

@@ -44,12 +44,13 @@ class ConsensusHandlers(Handlers[State]):
         return {"serial": fact.data.certificate["serial"], "previous": fact.data.decision_digest}
 
     def due_at(self, state: State) -> datetime | None:
-        """The deadline of the open ballot."""
+        """The deadline of the open ballot, or at once what is owed after a rebuild."""
         return domain.due_at(state)
 
     def due(self, state: State, lane: LaneView) -> list[Fact]:
-        """The ballot closes at its deadline."""
-        return domain.due(state, _court(lane, lane.now), self._rules)
+        """The ballot closes at its deadline; one that is owed opens now."""
+        now = self._clock() if state.ballot is None else lane.now
+        return domain.due(state, _court(lane, now), self._rules)
 
     def mode_of(self, state: State) -> str:
         """As the request was raised."""

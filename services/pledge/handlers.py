@@ -36,7 +36,7 @@ class PledgeHandlers(Handlers[State]):
 
     def due(self, state: State, lane: LaneView) -> list[Fact]:
         """What that deadline brings."""
-        return domain.due(state, lane.now)
+        return domain.due(state, lane.now, self._allocator)
 
     def mode_of(self, state: State) -> str:
         """As the request was raised."""

@@ -24,7 +24,9 @@ outbox (empty: all is out), rows of `parked` (they come again with their submiss
 that was rejected after waiting (now noted).
 
 While the old tables can be read, what their outbox still holds is published first (`publish_rest`). Where they are lost
-together with events that were committed but not published, so are these.
+together with events that were committed but not published, so are these. A submission of which nothing stands is
+handled anew; what else was lost is owed, and a domain tells it by a deadline that has passed (`Handlers.due_at`): a
+request without its ballot, a ballot in which everybody has voted, a consensus without its mobilisation.
 
 Each lane is written in one transaction, the topics' ids last: a rebuild that was cut short leaves a database that
 `chassis.recovery` refuses, and is simply run again.

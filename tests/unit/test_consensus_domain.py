@@ -3,6 +3,7 @@
 import contextlib
 import random
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import timedelta
 from itertools import product
 from typing import get_args
@@ -31,7 +32,7 @@ from qalqan.events import (
 from qalqan.jsontext import digest, digest_of
 from qalqan.signing import Ed25519Key
 from qalqan.sources import state_source
-from services.consensus.domain import DEFAULT, Court, Rules, decide, due_at
+from services.consensus.domain import DEFAULT, Chain, Court, Rules, decide, due, due_at
 from services.consensus.domain.closing import EVENT_OF
 from services.consensus.domain.rules import Result, consensus
 from tests.unit.builders import EXAMPLES, HOUR, REQUEST_ID, T0, example, need
@@ -611,3 +612,36 @@ def test_a_ballot_keeps_the_rule_it_was_opened_under() -> None:
 def test_the_verifier_calls_every_outcome_by_the_same_name() -> None:
     closing = {type_of(model.__name__): outcome for outcome, model in EVENT_OF.items()}
     assert closing.items() <= CLOSING.items()
+
+
+# --- what is owed -------------------------------------------------------------------------------------------
+
+
+def test_a_ballot_whose_end_was_lost_before_it_was_published_closes_as_it_had() -> None:
+    hearing = Hearing(NETWORK)
+    hearing.raised()
+    for n, state in enumerate(state for state in MEMBERS if state != "TR"):
+        assert hearing.state is not None
+        assert due_at(hearing.state) == hearing.state.open_ballot().record.deadline  # type: ignore[union-attr]
+        hearing.votes(state, at=T0 + n * MINUTE)
+    decided = hearing.state
+    assert decided is not None
+    assert decided.ballot is not None
+    assert due_at(decided) is None
+    opened = decided.ballot.model_copy(update={"outcome": None})
+    lost = decided.model_copy(update={"ballot": opened, "decided": False})
+    at = due_at(lost)
+    assert at == hearing.closing.decided_at
+    (closed,) = due(lost, replace(hearing._court(at, hearing.offset), chain=Chain(hearing.chain.name)), DEFAULT)
+    assert closed.data == hearing.closing
+
+
+def test_a_ballot_whose_opening_was_lost_before_it_was_published_opens() -> None:
+    hearing = Hearing(NETWORK)
+    hearing.raised()
+    assert hearing.state is not None
+    lost = hearing.state.model_copy(update={"ballot": None})
+    assert due_at(lost) == T0
+    (opened,) = due(lost, hearing._court(T0 + HOUR, hearing.offset), DEFAULT)
+    assert isinstance(opened.data, BallotOpened)
+    assert opened.data.ballot.opened_at == T0 + HOUR

@@ -483,11 +483,16 @@ def test_what_has_departed_keeps_its_place() -> None:
     assert lane.lines == [("KZ-1.1", 1), ("AZ-1.1", 3)]
 
 
-def test_nothing_falls_due_yet() -> None:
-    lane = accepted()
+def test_a_mobilisation_that_was_lost_before_it_was_published_is_owed() -> None:
+    lane = authorized()
     assert lane.state is not None
     assert due_at(lane.state) is None
-    assert due(lane.state, T0) == []
+    lost = evolve(accepted().state, Fact(example(ConsensusReached)))
+    at = due_at(lost)
+    assert at == example(ConsensusReached).decided_at
+    (stated,) = due(lost, T0)
+    assert stated.data == lane.stated()[-1]
+    assert due_at(evolve(lost, stated)) is None
 
 
 # --- lines --------------------------------------------------------------------------------------------------

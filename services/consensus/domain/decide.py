@@ -24,7 +24,7 @@ from services.consensus.domain.closing import close, positions
 from services.consensus.domain.court import Court
 from services.consensus.domain.evolve import evolve, signed_form
 from services.consensus.domain.rules import Rules
-from services.consensus.domain.state import State, deadline_of
+from services.consensus.domain.state import Ballot, State, deadline_of
 
 
 def decide(state: State | None, incoming: Incoming, court: Court, rules: Rules) -> list[Fact]:
@@ -47,18 +47,35 @@ def decide(state: State | None, incoming: Incoming, court: Court, rules: Rules) 
 
 
 def due_at(state: State) -> datetime | None:
-    """The deadline of the open ballot."""
+    """The deadline of the open ballot; a time in the past where an event is owed.
+
+    Owed is what was decided, but lost with the database before it was published: after a rebuild a request may have no
+    ballot, or a ballot may be open in which every state has a position. In the line neither is ever left behind.
+    """
+    if state.status == "open" and state.ballot is None:
+        return state.latest.recorded_at
     ballot = state.open_ballot()
-    return None if ballot is None else deadline_of(ballot)
+    return None if ballot is None else _complete_since(state, ballot) or deadline_of(ballot)
 
 
 def due(state: State, court: Court, rules: Rules) -> list[Fact]:
-    """The deadline has come: the ballot closes, just before the record that brought the time."""
+    """That time has come: the ballot closes just before the record that brought the time, or what is owed is stated."""
     ballot = state.open_ballot()
-    assert ballot is not None
+    if ballot is None:
+        return _open(state, court, rules)
+    at = due_at(state)
+    assert at is not None
     result = rules.kinds[ballot.record.rule.kind](ballot.record.roll, positions(state, ballot), True)
     assert result is not None, "a deadline always closes"
-    return [close(state, ballot, result, deadline_of(ballot), court.next_offset - 1, court)]
+    return [close(state, ballot, result, at, court.next_offset - 1, court)]
+
+
+def _complete_since(state: State, ballot: Ballot) -> datetime | None:
+    """When the last state took its position; None: not all have."""
+    roll = ballot.record.roll
+    if len(ballot.votes) < len(roll) - 1 or positions(state, ballot).keys() < set(roll):
+        return None
+    return max((vote.recorded_at for vote in ballot.votes.values()), default=state.latest.recorded_at)
 
 
 def _open(state: State, court: Court, rules: Rules) -> list[Fact]:

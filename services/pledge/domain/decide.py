@@ -48,14 +48,14 @@ def decide(state: State | None, incoming: Incoming, now: datetime, allocator: Al
                 state = evolve(state, fact, allocator)
             if state.accepted(submission.pledge_id) == before:
                 return facts
-            return facts + _mobilize(state, now, allocator)
+            return facts + mobilize(state, now, allocator)
         case RequestContent() | BallotClosed() | MandateEnded():
-            return _mobilize(state, now, allocator) if state else []
+            return mobilize(state, now, allocator) if state else []
         case _:
             return []
 
 
-def _mobilize(state: State, now: datetime, allocator: Allocator) -> list[Fact]:
+def mobilize(state: State, now: datetime, allocator: Allocator) -> list[Fact]:
     """What is to be stated on `mobilizations` (CONTRACT, MobilizationAuthorized).
 
     Authorised once, at the first consensus reached, as soon as the request's content is known too. What is

@@ -143,7 +143,12 @@ def _decisions(state: State, record: Model) -> State:
             closed = state.ballots.get(record.ballot_id)
             if closed is None:
                 return state  # closed before: the same word under another place changes nothing
-            decision = Decision(digest=record.decision_digest, revision=record.revision, items=closed.items)
+            decision = Decision(
+                digest=record.decision_digest,
+                decided_at=record.decided_at,
+                revision=record.revision,
+                items=closed.items,
+            )
             decided = state.model_copy(update={"decided": [*state.decided, decision]})
             return _without_ballot(decided, record)
         case ConsensusBlocked() | BallotLapsed():

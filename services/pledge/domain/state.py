@@ -64,9 +64,10 @@ class PledgeState(Model):
 
 
 class Decision(Model):
-    """A consensus that was reached: its digest, and the needs of which revision it covers."""
+    """A consensus that was reached: its digest, when, and the needs of which revision it covers."""
 
     digest: Digest
+    decided_at: Instant
     revision: Revision
     items: list[Identifier]
 
