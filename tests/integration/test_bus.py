@@ -9,6 +9,7 @@ from structlog.testing import capture_logs
 from chassis.bus import Bus, Outgoing
 from chassis.settings import Settings
 from deploy.local.stack import Stack
+from qalqan.access import Access
 
 TOPIC = "test.bus"
 WRITERS, WAVES = 250, 2
@@ -18,7 +19,7 @@ WRITERS, WAVES = 250, 2
 async def test_many_lanes_publish_to_one_partition(system: Stack) -> None:
     """None is turned away, and none waits for ever: `rejections` has every lane for a writer."""
     settings = Settings(
-        KAFKA_BOOTSTRAP_SERVERS=system.kafka,
+        kafka=Access(bootstrap_servers=system.kafka),
         DATABASE_URL=system.database_url,
         QALQAN_ROOT=system.identity.root,
         QALQAN_KEY=system.identity.service_key("pledge"),
