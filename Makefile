@@ -36,7 +36,7 @@ format: install ## Format the code
 	@$(BIN)/ruff check --fix .
 
 chaos: install ## Kill and freeze every process, 20 times each, while 300 requests run
-	@QALQAN_CHAOS_REQUESTS=300 QALQAN_CHAOS_KILLS=20 $(BIN)/python -m pytest tests/chaos/test_storm.py -s
+	@QALQAN_CHAOS_REQUESTS=300 QALQAN_CHAOS_KILLS=20 $(BIN)/python -m pytest tests/chaos -s
 
 bench: install ## Measure, both sides in one run (ONLY=name for one benchmark)
 	@$(BIN)/python -m tests.bench $(if $(ONLY),--only $(ONLY))

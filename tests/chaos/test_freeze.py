@@ -11,7 +11,7 @@ from tests.chaos.line import Line, new_id, repeated, seed_of_run
 from tests.chaos.replicas import ALL_LANES, Replica, first, second, shared, until
 from tests.conftest import Party
 
-SERVICES = ("consensus", "pledge")
+SERVICES = ("request", "consensus", "pledge")
 _PATIENCE_S = 60.0
 _SESSION_S = {1: 6.0, 2: 3.0}
 """Of the first replica (the default) and of the second (`replicas.SECOND_SESSION_MS`)."""
