@@ -138,7 +138,10 @@ async def tables(system: Stack, service: str) -> dict[str, list[tuple[Any, ...]]
     connection = await asyncpg.connect(system.service_url(service))
     try:
         names = ("stream", "event") if service == "notify" else ("subject", "part", "inbox", "parked", "lane")
-        return {name: [tuple(map(_plain, row)) for row in await connection.fetch(TABLES[name])] for name in names}
+        async with connection.transaction(
+            isolation="repeatable_read"
+        ):  # all of one moment: the service goes on meanwhile
+            return {name: [tuple(map(_plain, row)) for row in await connection.fetch(TABLES[name])] for name in names}
     finally:
         await connection.close()
 
