@@ -4,9 +4,9 @@ The one place where a connection's options are made: every consumer, producer an
 `Access.options()`. In the environment it has the names that Kafka's users know.
 """
 
+import contextlib
 import ssl
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -71,10 +71,22 @@ class Access(BaseModel):
         return options
 
 
-@lru_cache(maxsize=16)
+class _Closing(ssl.SSLObject):
+    """A connection that says goodbye and does not wait for the other's (RFC 8446, section 6.1, asks for no more).
+
+    asyncio would wait up to 30 s for it, and Kafka sends none when our goodbye comes right behind a request.
+    """
+
+    def unwrap(self) -> None:
+        """Puts our close_notify among what is to be sent."""
+        with contextlib.suppress(ssl.SSLWantReadError):
+            super().unwrap()
+
+
 def _tls(cafile: str | None, certfile: str | None, keyfile: str | None) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context(cafile=cafile)
+        context.sslobject_class = _Closing
         if certfile is not None:
             context.load_cert_chain(certfile, keyfile)
     except OSError as error:  # ssl.SSLError is one

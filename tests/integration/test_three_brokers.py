@@ -9,6 +9,8 @@ import ssl
 import stat
 import time
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import astuple
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,10 +25,13 @@ from aiokafka.errors import (
     TopicAuthorizationFailedError,
     for_code,
 )
+from aiokafka.protocol.admin import DescribeClientQuotasRequest
 
 from chassis.recovery import written_by
 from deploy.local import acls
+from deploy.local.admin_protocol import CreateAcls
 from deploy.local.errors import CannotStart
+from deploy.local.infrastructure import Infrastructure
 from deploy.local.roles import SERVICES
 from deploy.local.stack import Stack
 from qalqan import topics
@@ -212,6 +217,61 @@ async def test_a_client_does_not_speak_to_a_broker_of_another_authority(there: R
     host, port = there.kafka.split(",")[0].split(":")
     with pytest.raises(ssl.SSLCertVerificationError):
         await asyncio.open_connection(host, int(port), ssl=ssl.create_default_context())
+
+
+async def test_each_state_has_its_quota_and_no_service_has_one(three: Stack) -> None:
+    async with admin_of(three.access) as admin:
+        everyone = DescribeClientQuotasRequest([("user", 2, None)], strict=False)  # 2: any user that has one
+        answer = await admin._client.send(1, everyone)
+    assert {entity[0][1]: dict(values) for entity, values in answer.entries} == dict.fromkeys(
+        (*STATES, READER), acls.QUOTAS
+    )
+
+
+async def test_a_rule_that_is_not_ours_is_taken_away_at_the_next_start(three: Stack) -> None:
+    public = topics.DECISIONS.name
+    rule = acls.allowed("KZ", acls.Operation.WRITE, acls.Resource.TOPIC, public)
+    async with admin_of(three.access) as admin:
+        await admin._client.send(1, CreateAcls([astuple(rule)]))
+    await acls.establish(three.access, {})
+    assert await refused_writes(three.access_of("KZ"), {public}) == {public}
+
+
+@pytest.mark.parametrize(
+    ("made", "brokers", "environment", "why"),
+    [
+        (None, 2, {}, "1 broker or 3, not 2"),
+        ("kafka", 3, {}, "--brokers 1 and stays so"),
+        ("kafka-1", 1, {}, "--brokers 3 and stays so"),
+        (None, 3, {"KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1"}, "leave out --brokers"),
+        (None, None, {"KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1", "KAFKA_SECURITY_PROTOCOL": "TLS"}, "security_protocol"),
+        (
+            None,
+            None,
+            {
+                "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1",
+                "KAFKA_SECURITY_PROTOCOL": "SSL",
+                "KAFKA_SSL_CAFILE": "/nowhere",
+            },
+            "look at /nowhere",
+        ),
+    ],
+)
+def test_what_cannot_be_is_said(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    made: str | None,
+    brokers: int | None,
+    environment: dict[str, str],
+    why: str,
+) -> None:
+    monkeypatch.delenv("KAFKA_BOOTSTRAP_SERVERS", raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    if made:
+        (tmp_path / made / "data").mkdir(parents=True)
+    with pytest.raises(CannotStart, match=why), Infrastructure(tmp_path, brokers=brokers):
+        pass
 
 
 def test_what_is_secret_is_its_owners_alone(three: Stack) -> None:
