@@ -25,6 +25,12 @@ from qalqan.jsontext import canonical, parse
 
 PAYLOAD_TYPE = "https://cloudevents.io/verifiability/dsse/v0.1"
 
+_USUAL_ENVELOPE = re.compile(
+    rb'\{"payload":"(?P<payload>[A-Za-z0-9+/=]+)","payloadType":"%b",'
+    rb'"signatures":\[\{"keyid":"(?P<keyid>[0-9a-f]{64})","sig":"(?P<sig>[A-Za-z0-9+/=]+)"\}\]\}'
+    % re.escape(PAYLOAD_TYPE.encode())
+)
+_USUAL_PAYLOAD = re.compile(rb'\{"core":"([A-Za-z0-9+/=]{44})"\}')
 _KEY_ID = re.compile(r"[0-9a-f]{64}")
 _PUBLIC_PEM = re.compile(r"\s*-----BEGIN PUBLIC KEY-----\s([A-Za-z0-9+/=\s]+)-----END PUBLIC KEY-----\s*")
 # DER SubjectPublicKeyInfo up to the key itself (RFC 8410 section 4; RFC 5480, P-256, uncompressed point).
@@ -282,7 +288,31 @@ def _read_again(text: str) -> Material:
 
 
 def _parse_material(text: str) -> Material:
-    material = parse(from_base64(text), max_string=None)
+    raw = from_base64(text)
+    return _usual_material(raw) or _any_material(raw)
+
+
+def _usual_material(raw: bytes) -> Material | None:
+    """The material as nearly everybody spells it: members in the contract's order, no white space, nothing more.
+
+    None: it is spelled otherwise. To read it by its form takes a fraction of the time that JSON does.
+    """
+    envelope = _USUAL_ENVELOPE.fullmatch(raw)
+    if envelope is None:
+        return None
+    try:
+        payload, signature = (from_base64(envelope[name].decode()) for name in ("payload", "sig"))
+        members = _USUAL_PAYLOAD.fullmatch(payload)
+        core = from_base64(members[1].decode()) if members else None
+    except ValueError:
+        return None
+    if core is None or len(core) != 32:
+        return None
+    return Material(envelope["keyid"].decode(), signature, pae(PAYLOAD_TYPE, payload), core, PAYLOAD_TYPE)
+
+
+def _any_material(raw: bytes) -> Material:
+    material = parse(raw, max_string=None)
     payload_type = _string(material, "payloadType")
     payload = _bytes(material, "payload")
     match material.get("signatures"):

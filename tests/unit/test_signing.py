@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import (
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qalqan.envelope import BadEnvelope, Event, core_digest
+from qalqan.envelope import BadEnvelope, Event, core_digest, from_base64
 from qalqan.signing import (
     ALGORITHMS,
     PAYLOAD_TYPE,
@@ -23,6 +23,8 @@ from qalqan.signing import (
     Ed25519Key,
     PublicKey,
     SigningKey,
+    _any_material,
+    _usual_material,
     pae,
     read_material,
     sign,
@@ -429,3 +431,21 @@ def test_another_algorithm_takes_its_place(monkeypatch: pytest.MonkeyPatch) -> N
     verify(event, read_material(event), key)
     with pytest.raises(BadSignature, match="wrong"):
         verify(event, replace(read_material(event), signature=b"x"), key)
+
+
+USUAL = from_base64(sign(EVENT, ED25519).dssematerial or "")
+
+
+def test_what_we_sign_is_spelled_as_usual() -> None:
+    assert _usual_material(USUAL) == _any_material(USUAL)
+
+
+@given(
+    st.integers(0, len(USUAL) - 1), st.integers(0, 3), st.sampled_from([b"", b"=", b"A", b"-", b"\\", b'"', b"\xff"])
+)
+def test_the_quick_reading_of_material_takes_nothing_that_the_strict_one_does_not(
+    at: int, cut: int, put: bytes
+) -> None:
+    raw = USUAL[:at] + put + USUAL[at + cut :]
+    quick = _usual_material(raw)
+    assert quick is None or quick == _any_material(raw)
