@@ -7,7 +7,7 @@ from `fence`, so that nothing at all is written by an owner that is none any mor
 import itertools
 import json
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
@@ -218,19 +218,22 @@ def _rows(tx: Transaction) -> dict[Write, list[tuple[Any, ...]]]:
                 out.key.decode(),
                 position,
                 out.value,
-                _dump_headers(out.headers),
+                dump_headers(out.headers),
             )
             for ordinal, (out, position) in enumerate(tx.outgoing)
         ],
     }
 
 
-def _dump_headers(headers: list[tuple[str, bytes]]) -> bytes:
-    return json.dumps([[name, value.decode()] for name, value in headers]).encode()
+def dump_headers(headers: Sequence[tuple[str, bytes]]) -> bytes:
+    """A line each, `name:value`: no name has a colon, and no value a control character (`qalqan.envelope`)."""
+    return b"\n".join([b"%b:%b" % (name.encode(), value) for name, value in headers])
 
 
-def _load_headers(blob: bytes) -> list[tuple[str, bytes]]:
-    return [(name, value.encode()) for name, value in json.loads(blob)]
+def load_headers(lines: bytes) -> list[tuple[str, bytes]]:
+    """What `dump_headers` made."""
+    parts = (line.partition(b":") for line in lines.split(b"\n"))
+    return [(name.decode(), value) for name, _, value in parts]
 
 
 async def take_lane(pool: Pool, partition: int, owner: str) -> LaneRow:
@@ -329,7 +332,7 @@ async def load_outbox(pool: Pool, partition: int, after_step: int) -> list[Outgo
             row["to_partition"],
             row["key"].encode(),
             row["value"],
-            _load_headers(row["headers"]),
+            load_headers(row["headers"]),
         )
         for row in rows
     ]

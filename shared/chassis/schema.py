@@ -37,7 +37,7 @@ LANE_TABLES = (
         key          text not null,
         position     bigint,
         value        bytea not null,
-        headers      bytea not null,                     -- JSON: [[name, value], ...]
+        headers      bytea not null,                     -- lines: name:value
         created_at   timestamptz not null default now(),
         primary key (partition, step, ordinal)
     )""",

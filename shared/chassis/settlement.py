@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 from chassis.database import Pool
+from chassis.ledger import load_headers
 from qalqan.envelope import BadEnvelope, Event, core_digest, from_kafka
 from qalqan.events import EVENTS, Reason
 from qalqan.topics import REJECTIONS
@@ -127,7 +128,7 @@ async def _public_place(pool: Pool, said: Said) -> PublicPlace | None:
     if kind is None or kind.topic is None:
         return None
     for row in await pool.fetch(_PUBLIC, kind.topic.name, said.subject):
-        headers = dict(json.loads(row["headers"]))
-        if (headers["ce_source"], headers["ce_id"]) == (said.source, said.id):
+        headers = dict(load_headers(row["headers"]))
+        if (headers["ce_source"].decode(), headers["ce_id"].decode()) == (said.source, said.id):
             return PublicPlace(row["topic"], row["to_partition"], row["key"], row["position"])
     return None

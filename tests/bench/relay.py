@@ -25,6 +25,7 @@ from aiokafka.abc import ConsumerRebalanceListener
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 
+from chassis.ledger import load_headers
 from chassis.schema import LANE_TABLES
 from qalqan.topics import DECISIONS, KEYED_PARTITIONS
 from tests.bench.ground import FETCH_BYTES, ROOT, Record, producing
@@ -211,7 +212,7 @@ async def work(hop: Hop) -> None:
     """Relays until it is told to stop."""
     _, _, value, blob = hop.template.outbox[-1]
     out = base64.b64decode(value)
-    headers = [(name, text.encode()) for name, text in json.loads(base64.b64decode(blob))]
+    headers = load_headers(base64.b64decode(blob))
     rows = await Rows.open(hop) if hop.database else None
     consumer = AIOKafkaConsumer(
         bootstrap_servers=hop.kafka,
