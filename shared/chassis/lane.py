@@ -38,7 +38,9 @@ _BATCH = 500
 _QUEUE_HIGH = 2_000
 _QUEUE_LOW = 500
 _WAVES_AHEAD = 8
-_SEEN = 50_000
+_SEEN = 2 * _BATCH
+"""What is looked up for a batch must stay until the batch is worked out again. More than that is not worth its memory
+(half a kilobyte each, in every lane): the database finds a repetition that comes later."""
 _RETRY_S = (0.05, 0.1, 0.2, 0.5, 1.0)
 _MARK_AFTER_S = 1.0
 _PRUNE_EVERY_S = 3600.0
