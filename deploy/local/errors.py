@@ -27,18 +27,25 @@ def explain(error: OSError, doing: str) -> CannotStart:
     return CannotStart(f"While {doing}{where}, {what}.")
 
 
+DISK_FULL = "the disk is full"
+
 _SIGNS = {
-    "Address already in use": "its port was taken meanwhile; start again to get another",
-    "No space left on device": "the disk is full; free some space and start again",
-    "Cannot allocate memory": "the memory is full; stop other programs and start again",
-    "OutOfMemoryError": "the memory is full; stop other programs and start again",
+    "Address already in use": ("its port was taken meanwhile", "start again to get another"),
+    "No space left on device": (DISK_FULL, "free some space and start again"),
+    "Cannot allocate memory": ("the memory is full", "stop other programs and start again"),
+    "OutOfMemoryError": ("the memory is full", "stop other programs and start again"),
 }
+
+
+def known_cause(output: str) -> str | None:
+    """Why a program ended, where its output shows that it was something a person can do something about."""
+    return next((cause for sign, (cause, _) in _SIGNS.items() if sign in output), None)
 
 
 def last_words(output: str) -> str:
     """What a program's output means for a person, where we know it, else its last line."""
-    for sign, advice in _SIGNS.items():
+    for sign, (cause, advice) in _SIGNS.items():
         if sign in output:
-            return advice
+            return f"{cause}; {advice}"
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     return f'its last words were "{lines[-1][:300]}"' if lines else "it said nothing"

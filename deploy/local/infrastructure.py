@@ -115,7 +115,9 @@ class Infrastructure:
     def _changed(self, process: Supervised) -> None:
         """A process was started or became ready; called from its thread."""
         if process.restarts > 0 and not process.ready and not self._stopping:
-            self._tell(f"{process.program.name} ended (exit code {process.exit_code}) and was started again.")
+            why = f"exit code {process.exit_code}" + (f", {process.ended_because}" if process.ended_because else "")
+            with contextlib.suppress(OSError):  # where it would be read there may be no room
+                self._tell(f"{process.program.name} ended ({why}) and was started again.")
 
     def _supervise(self, process: Supervised) -> Supervised:
         with self._starting:

@@ -16,13 +16,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from deploy.local.errors import CannotStart, explain, last_words
+from deploy.local.errors import CannotStart, explain, known_cause, last_words
 
 HEALTHY_AFTER_S = 5.0
 """A process that was ready this long has proven itself: its next death is answered at once
 (CONTRACT "The runner")."""
 BACKOFF_FIRST_S, BACKOFF_MOST_S = 0.1, 5.0
 POLL_S = 0.03
+_LOOK_BACK_BYTES = 64 * 1024
 
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
@@ -63,8 +64,11 @@ class Supervised:
         self.program = program
         self.restarts = -1
         self.exit_code: int | None = None
+        self.ended_because: str | None = None
+        """Why the last process ended, where its log shows something that a person can do something about."""
         self._changed = changed
         self._log_from = 0  # what stands before in the log is of former runs
+        self._life_from = 0  # and before this, of former lives in this one
         self._process: subprocess.Popen[bytes] | None = None
         self._ready = threading.Event()
         self._stopping = threading.Event()
@@ -83,8 +87,7 @@ class Supervised:
 
     def start(self) -> None:
         """Start it; returns at once."""
-        log = self.program.log
-        self._log_from = log.stat().st_size if log.exists() else 0
+        self._log_from = _size(self.program.log)
         self._thread.start()
 
     def wait_ready(self) -> None:
@@ -133,22 +136,30 @@ class Supervised:
         if self._stopping.is_set():  # stop() may have looked before there was a process
             self._signal(self.program.stop_signal)
         self.restarts += 1
-        self._changed(self)
+        self._tell_of_change()
         ready_at = None
         while process.poll() is None and not self._stopping.is_set():
             with contextlib.suppress(OSError):
                 if self.program.answers() and process.poll() is None:
                     ready_at = time.monotonic()
                     self._ready.set()
-                    self._changed(self)
+                    self._tell_of_change()
                     break
             time.sleep(POLL_S)
         self.exit_code = process.wait()
+        # What was killed has not ended of what it complained about before.
+        self.ended_because = known_cause(self._said_since(self._life_from)) if self.exit_code > 0 else None
         self.program.after_exit(self.exit_code)
         return ready_at
 
+    def _tell_of_change(self) -> None:
+        # Where nothing can be said or written (the disk is full), the process must be looked after all the same.
+        with contextlib.suppress(OSError):
+            self._changed(self)
+
     def _spawn(self) -> subprocess.Popen[bytes]:
         dying = self.program.parent_death
+        self._life_from = _size(self.program.log)
 
         def die_with_the_runner() -> None:
             if _LIBC is not None and dying is not None:
@@ -172,9 +183,17 @@ class Supervised:
                 process.send_signal(number)
 
     def _last_words(self) -> str:
-        log = self.program.log
-        text = log.read_bytes()[self._log_from :].decode(errors="replace") if log.exists() else ""
-        return f"{last_words(text)} (the whole story is in {log})."
+        return f"{last_words(self._said_since(self._log_from))} (the whole story is in {self.program.log})."
+
+    def _said_since(self, place: int) -> str:
+        with contextlib.suppress(FileNotFoundError), self.program.log.open("rb") as log:
+            log.seek(max(place, _size(self.program.log) - _LOOK_BACK_BYTES))
+            return log.read().decode(errors="replace")
+        return ""
+
+
+def _size(log: Path) -> int:
+    return log.stat().st_size if log.exists() else 0
 
 
 def _as_sentence(error: Exception, name: str) -> CannotStart:

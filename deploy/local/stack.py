@@ -20,6 +20,8 @@ from deploy.local.private import secret, write_private
 from deploy.local.process import Program, Supervised
 from deploy.local.roles import SERVICES
 
+_WRITE_AGAIN_S = 1.0
+
 Command = Callable[[str], Sequence[str]]
 
 
@@ -134,8 +136,14 @@ class Stack(Infrastructure):
 
     def _write_run(self) -> None:
         with self._writing:
-            if self._complete:
+            if not self._complete:
+                return
+            try:
                 write_private(self.home / "run.json", json.dumps(self.run(), indent=1).encode())
+            except OSError:  # the disk is full, mostly: what it says of pids is old until there is room
+                again = threading.Timer(_WRITE_AGAIN_S, self._write_run)
+                again.daemon = True
+                again.start()
 
 
 def health(port: int) -> tuple[int, dict[str, Any]]:

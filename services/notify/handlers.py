@@ -9,14 +9,12 @@ from aiokafka.abc import ConsumerRebalanceListener
 
 from chassis.admission import Record
 from chassis.bus import Bus
-from chassis.database import TRANSIENT, Pool
+from chassis.database import Pool, patiently
 from qalqan.envelope import BadEnvelope, from_kafka
 from services.notify import store
 from services.notify.domain import body_of
 
 log = structlog.get_logger()
-
-_RETRY_S = 0.5
 
 
 class Intake(ConsumerRebalanceListener):  # type: ignore[misc]
@@ -36,12 +34,13 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]
         consumer = self._bus.consumer
         assert consumer is not None
         try:
-            offsets = await store.next_offsets(self._pool)
+            offsets = await patiently(lambda: store.next_offsets(self._pool))
         except Exception as error:
             self._fail(error)  # aiokafka would log it and read on from anywhere
             raise
         for tp in assigned:
             consumer.seek(tp, offsets.get((tp.topic, tp.partition), 0))
+        log.info("stream.assigned", partitions=sorted(f"{tp.topic}/{tp.partition}" for tp in assigned))
         self.ready.set()
 
     def must_not_end(self, task: asyncio.Task[None]) -> None:
@@ -55,13 +54,8 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]
             return  # what could not be written comes first, at the next start
         try:
             rows = [row for record in records if (row := row_of(record)) is not None]
-            while rows:
-                try:
-                    await store.append(self._pool, rows)
-                    return
-                except TRANSIENT as error:
-                    log.warning("database.waiting", error=repr(error))
-                    await asyncio.sleep(_RETRY_S)
+            if rows:
+                await patiently(lambda: store.append(self._pool, rows))
         except Exception as error:
             # FastStream would log it and go on to the next records: here it stops the service.
             self._fail(error)

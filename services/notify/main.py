@@ -6,7 +6,7 @@ import os
 from collections.abc import AsyncIterator
 
 from chassis import recovery
-from chassis.database import connect
+from chassis.database import Pool, connect, patiently
 from chassis.http import application, serving
 from chassis.rebuild import Progress, Rebuilt
 from chassis.service import Parts, run
@@ -40,9 +40,7 @@ class NotifyService:
         async with contextlib.AsyncExitStack() as stack:
             pool = await connect(settings.database, settings.replica)
             stack.push_async_callback(pool.close)
-            await recovery.check_reader(
-                settings.kafka, settings.replica, pool, NAME, PUBLIC, await store.next_offsets(pool)
-            )
+            await patiently(lambda: self._check(pool))
             intake = Intake(parts.bus, pool)
             stream = Stream(pool)
             following = asyncio.create_task(stream.follow_store(), name="stream")
@@ -58,6 +56,12 @@ class NotifyService:
             app = application(NAME, intake.ready.is_set, parts.follower.registry, stream_router(stream, settings.token))
             await stack.enter_async_context(serving(app, settings.http_host, settings.http_port))
             yield intake
+
+    async def _check(self, pool: Pool) -> None:
+        """Whether database and topics belong together."""
+        settings = self.parts.settings
+        offsets = await store.next_offsets(pool)
+        await recovery.check_reader(settings.kafka, settings.replica, pool, NAME, PUBLIC, offsets)
 
     async def publish_rest(self) -> int:
         """It publishes nothing."""

@@ -9,29 +9,33 @@ from services.notify.domain import Entry
 CHANNEL = "stream"
 
 _APPEND = """
-with news as (
+with head as materialized (select last_seq from stream),
+news as (
     select r.*, row_number() over (order by r.ordinality) as n      -- as they came: a join keeps no order
     from unnest($1::text[], $2::int[], $3::bigint[], $4::text[]) with ordinality
         r (topic, partition, "offset", body, ordinality)
     where not exists (
         select from event e where (e.topic, e.partition, e."offset") = (r.topic, r.partition, r."offset")
     )
-), place as (
-    update stream set last_seq = last_seq + (select count(*) from news) returning last_seq
+), place as (                        -- the fence: nothing, if another replica has written since we looked
+    update stream set last_seq = stream.last_seq + (select count(*) from news) from head
+    where stream.last_seq = head.last_seq returning stream.last_seq
 ), appended as (
     insert into event (seq, topic, partition, "offset", body)
     select last_seq - (select count(*) from news) + n, topic, partition, "offset", body from news, place
-    on conflict do nothing
 )
-select pg_notify('stream', last_seq::text) from place
+select pg_notify('stream', last_seq::text) is not null from place
 """
 
 
 async def append(pool: Database, rows: Sequence[tuple[str, int, int, str]]) -> None:
-    """Adds records (topic, partition, offset, body) that are not there yet, and wakes every replica's
-    readers."""
-    topics, partitions, offsets, bodies = [list(column) for column in zip(*rows, strict=True)]
-    await pool.execute(_APPEND, topics, partitions, offsets, bodies)
+    """Adds records (topic, partition, offset, body) that are not there yet, and wakes every replica's readers.
+
+    Any number of replicas may write, also the same records: each stands once, and the numbers have no gap.
+    """
+    columns = [list(column) for column in zip(*rows, strict=True)]
+    while await pool.fetchval(_APPEND, *columns) is None:
+        pass  # another replica wrote at the same moment: look again
 
 
 async def next_offsets(pool: Pool) -> dict[tuple[str, int], int]:

@@ -1,8 +1,15 @@
-"""PostgreSQL: one pool a replica, and which failures pass by themselves."""
+"""PostgreSQL: one pool a replica, which failures pass by themselves, and the patience to wait for that."""
 
-from typing import TypeAlias
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeAlias, TypeVar
 
 import asyncpg
+import structlog
+
+log = structlog.get_logger()
+
+T = TypeVar("T")
 
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 
@@ -18,26 +25,46 @@ TRANSIENT = (
 )
 """The database may answer later: try again, after reading what became of the last attempt."""
 
+RETRY_S = (0.05, 0.1, 0.2, 0.5, 1.0)
+"""The pauses between attempts; the last one is kept."""
+
+
+async def patiently(attempt: Callable[[], Awaitable[T]]) -> T:
+    """Asks the database until it answers: for what may be asked twice. A full disk may take hours, and is said each
+    time."""
+    tries = 0
+    while True:
+        try:
+            return await attempt()
+        except TRANSIENT as error:
+            log.warning("database.waiting", error=repr(error))
+            await asyncio.sleep(RETRY_S[min(tries, len(RETRY_S) - 1)])
+            tries += 1
+
 
 async def connect(url: str, replica: str) -> Pool:
-    """A pool for one replica; lanes share it."""
-    return await asyncpg.create_pool(
-        url,
-        min_size=2,
-        max_size=8,
-        command_timeout=30,
-        # No statement of ours changes its session: asyncpg's own reset would be one more round trip after
-        # each.
-        reset=_as_it_is,
-        server_settings={
-            "application_name": replica,
-            # A frozen process must not hold a row for longer than this.
-            "idle_in_transaction_session_timeout": "5000",
-            # One statement is one transaction here; planning it each time would cost more than running it.
-            "plan_cache_mode": "force_generic_plan",
-            "jit": "off",
-        },
-    )
+    """A pool for one replica; lanes share it. Waits for a database that does not answer yet."""
+
+    async def attempt() -> Pool:
+        return await asyncpg.create_pool(
+            url,
+            min_size=2,
+            max_size=8,
+            command_timeout=30,
+            # No statement of ours changes its session: asyncpg's own reset would be one more round trip after
+            # each.
+            reset=_as_it_is,
+            server_settings={
+                "application_name": replica,
+                # A frozen process must not hold a row for longer than this.
+                "idle_in_transaction_session_timeout": "5000",
+                # One statement is one transaction here; planning it each time would cost more than running it.
+                "plan_cache_mode": "force_generic_plan",
+                "jit": "off",
+            },
+        )
+
+    return await patiently(attempt)
 
 
 async def _as_it_is(_: object) -> None:

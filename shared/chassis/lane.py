@@ -7,10 +7,10 @@ order). PostgreSQL's offsets rule: whatever fails, the next owner starts from th
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import partial
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic
 
 import asyncpg
 import structlog
@@ -18,7 +18,7 @@ import structlog
 from chassis import ledger
 from chassis.admission import FIRST_POSITION, Admission, Doubtful, Judgement, Record, read_public
 from chassis.bus import Bus, Outgoing
-from chassis.database import TRANSIENT, Pool
+from chassis.database import RETRY_S, TRANSIENT, Pool, patiently
 from chassis.draft import Committed, Draft, Subject
 from chassis.facts import Incoming, Refused
 from chassis.follower import Follower
@@ -31,7 +31,6 @@ from qalqan.topics import REQUESTS
 
 log = structlog.get_logger()
 
-T = TypeVar("T")
 Facts = dict[tuple[str, int], Incoming | None]
 
 _BATCH = 500
@@ -41,7 +40,6 @@ _WAVES_AHEAD = 8
 _SEEN = 2 * _BATCH
 """What is looked up for a batch must stay until the batch is worked out again. More than that is not worth its memory
 (half a kilobyte each, in every lane): the database finds a repetition that comes later."""
-_RETRY_S = (0.05, 0.1, 0.2, 0.5, 1.0)
 _MARK_AFTER_S = 1.0
 _PRUNE_EVERY_S = 3600.0
 
@@ -102,10 +100,10 @@ class Lane(Generic[S]):
 
     async def open(self) -> dict[str, int]:
         """Takes the lane: epoch + 1, hot state, what the outbox still holds. Returns the offsets to seek to."""
-        row = await _patiently(lambda: ledger.take_lane(self._pool, self.partition, self._replica))
-        stored = await _patiently(lambda: ledger.load_open(self._pool, self.partition))
-        parked = await _patiently(lambda: ledger.load_parked(self._pool, self.partition))
-        rest = await _patiently(lambda: ledger.load_outbox(self._pool, self.partition, row.published))
+        row = await patiently(lambda: ledger.take_lane(self._pool, self.partition, self._replica))
+        stored = await patiently(lambda: ledger.load_open(self._pool, self.partition))
+        parked = await patiently(lambda: ledger.load_parked(self._pool, self.partition))
+        rest = await patiently(lambda: ledger.load_outbox(self._pool, self.partition, row.published))
         subjects = {item.key: self._subject(item) for item in stored}
         self.committed = Committed.loaded(self.partition, row, subjects, parked, self._handlers)
         if rest:
@@ -192,10 +190,10 @@ class Lane(Generic[S]):
                 if error.constraint_name == "inbox_pkey":
                     names = [(source, id) for source, id, _, _, _ in tx.identities]
                     load = partial(ledger.load_identities, self._pool, self.partition, names)
-                    self._seen.update(await _patiently(load))
+                    self._seen.update(await patiently(load))
                     continue
                 keys = [row.key for row in tx.subjects if row.is_new]
-                known += (found := await _patiently(partial(ledger.load_keys, self._pool, keys)))
+                known += (found := await patiently(partial(ledger.load_keys, self._pool, keys)))
                 if not found:
                     raise
         draft.apply()
@@ -284,7 +282,7 @@ class Lane(Generic[S]):
         missing = [key for key in keys if key not in self.committed.subjects]
         if not missing:
             return {}
-        stored = await _patiently(lambda: ledger.load_keys(self._pool, missing))
+        stored = await patiently(lambda: ledger.load_keys(self._pool, missing))
         return {item.key: self._subject(item) for item in stored}
 
     def _subject(self, item: Stored) -> Subject[S]:
@@ -301,10 +299,10 @@ class Lane(Generic[S]):
             except TRANSIENT as error:
                 log.warning("database.commit_failed", partition=self.partition, error=repr(error))
                 lost = False
-                await asyncio.sleep(_RETRY_S[min(attempt, len(_RETRY_S) - 1)])
+                await asyncio.sleep(RETRY_S[min(attempt, len(RETRY_S) - 1)])
                 attempt += 1
             if lost or attempt:
-                row = await _patiently(lambda: ledger.read_lane(self._pool, self.partition))
+                row = await patiently(lambda: ledger.read_lane(self._pool, self.partition))
                 if row.epoch != tx.epoch:
                     raise FenceLost(f"lane {self.partition} is at epoch {row.epoch}, ours is {tx.epoch}")
                 if row.step == tx.step and row.next_offsets == tx.next_offsets:
@@ -347,15 +345,3 @@ class Lane(Generic[S]):
 def _begins(incoming: Incoming) -> bool:
     """Whether a record is the first word of a new request. (A submission's own `position` would be anybody's claim.)"""
     return incoming.topic == REQUESTS.name and incoming.event.extensions.get("position") == FIRST_POSITION
-
-
-async def _patiently(attempt: Callable[[], Awaitable[T]]) -> T:
-    """Asks the database until it answers."""
-    tries = 0
-    while True:
-        try:
-            return await attempt()
-        except TRANSIENT as error:
-            log.warning("database.waiting", error=repr(error))
-            await asyncio.sleep(_RETRY_S[min(tries, len(_RETRY_S) - 1)])
-            tries += 1

@@ -6,6 +6,7 @@ from typing import Any
 
 import structlog
 from aiokafka.errors import KafkaError
+from asyncpg import DiskFullError
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -77,8 +78,9 @@ def answer_with_problems(app: FastAPI) -> None:
 
     async def for_now(_: Request, error: Exception) -> Response:
         log.warning("http.unavailable", error=repr(error))
-        detail = "Kafka or the database does not answer at the moment; whether the request had an effect is not known"
-        return problem(503, detail, {"Retry-After": _RETRY_AFTER_S})
+        full = isinstance(error, DiskFullError)
+        what = "the database's disk is full" if full else "Kafka or the database does not answer at the moment"
+        return problem(503, f"{what}; whether the request had an effect is not known", {"Retry-After": _RETRY_AFTER_S})
 
     for passing in (KafkaError, *TRANSIENT):
         app.add_exception_handler(passing, for_now)

@@ -19,7 +19,7 @@ from faststream import FastStream
 from chassis import recovery, telemetry
 from chassis.admission import Admission
 from chassis.bus import Bus
-from chassis.database import Pool, connect
+from chassis.database import Pool, connect, patiently
 from chassis.follower import Follower
 from chassis.handlers import Handlers, S
 from chassis.http import application, serving
@@ -91,14 +91,16 @@ class LaneService(Generic[S]):
         async with contextlib.AsyncExitStack() as stack:
             pool = await connect(settings.database, settings.replica)
             stack.push_async_callback(pool.close)
-            await recovery.check(
-                settings.kafka,
-                settings.replica,
-                pool,
-                parts.name,
-                parts.source,
-                self.handlers.inbox,
-                self.handlers.follows,
+            await patiently(
+                lambda: recovery.check(
+                    settings.kafka,
+                    settings.replica,
+                    pool,
+                    parts.name,
+                    parts.source,
+                    self.handlers.inbox,
+                    self.handlers.follows,
+                )
             )
             lanes = Lanes(
                 parts.bus,

@@ -8,13 +8,14 @@ from collections import OrderedDict
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
+import structlog
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 
 from chassis.admission import Admission, record_of
 from chassis.bus import Bus, Outgoing
-from chassis.database import Pool
+from chassis.database import TRANSIENT, Pool
 from chassis.follower import Follower
 from chassis.http import schemas
 from chassis.lookup import Lookup
@@ -25,8 +26,11 @@ from qalqan.envelope import JSON, STRUCTURED_JSON, BadEnvelope, Event, from_http
 from qalqan.events import EVENTS, Reason
 from qalqan.topics import RECORD_LIMIT_BYTES, Topic, partition_of
 
+log = structlog.get_logger()
+
 WAIT_LIMIT_S = 30
 _POLL_S = (0.005, 0.01, 0.02, 0.05, 0.1, 0.25)
+_ANSWER_WITHIN_S = 1.0
 _REMEMBERED = 4_096
 _WAIT = re.compile(r'(?:^|,)\s*wait\s*=\s*"?([0-9]{1,9})"?\s*(?=$|[,;])', re.IGNORECASE)
 
@@ -98,13 +102,23 @@ class Submissions:
         """What became of a submission within a while; `pending` when that is not known by then."""
         deadline = time.monotonic() + wait_s
         tries = 0
-        while (found := await settlement(self._pool, place, self._said.get(place))).status == "pending":
+        while (found := await self._known(place, deadline)).status == "pending":
             left = deadline - time.monotonic()
             if left <= 0:
                 break
             await asyncio.sleep(min(left, _POLL_S[min(tries, len(_POLL_S) - 1)]))
             tries += 1
         return found
+
+    async def _known(self, place: Place, deadline: float) -> Settlement:
+        """What the database knows of it. When it does not answer (its disk is full) that is nothing yet: the broker has
+        the submission, and whoever sent it must be told that."""
+        try:
+            async with asyncio.timeout(max(_ANSWER_WITHIN_S, deadline - time.monotonic())):
+                return await settlement(self._pool, place, self._said.get(place))
+        except TRANSIENT as error:
+            log.warning("database.cannot_tell", error=repr(error))
+            return Settlement("pending")
 
     async def look_up(self, place: Place) -> Settlement | None:
         """What became of the submission at a place; None: nothing was submitted there."""

@@ -9,6 +9,8 @@ import structlog
 def configure(service: str, replica: str, level: str) -> None:
     """Sets logging up for this process; called once, in main."""
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s %(message)s")
+    # A database that is away is said once, by whoever waits for it, and without a stack trace.
+    logging.getLogger("asyncpg.pool").setLevel(logging.ERROR)
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,

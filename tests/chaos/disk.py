@@ -1,0 +1,170 @@
+"""A system whose database has a disk of its own, small enough to be filled for real."""
+
+import asyncio
+import contextlib
+import errno
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import asyncpg
+import pytest
+
+from deploy.local.postgres import answers
+from deploy.local.process import with_environment
+from deploy.local.stack import health
+from qalqan.runinfo import NotRunning, RunInfo
+
+_EMBEDDED = dict.fromkeys(("KAFKA_BOOTSTRAP_SERVERS", "DATABASE_URL"))
+"""Not somebody else's broker or database, also where the environment names them."""
+_READY_WITHIN_S = 90.0
+_STOPPED_WITHIN_S = 30.0
+_CHUNK_BYTES, _PAGE_BYTES = 1 << 20, 1 << 12
+_TAKEN_AGAIN_AFTER_S = 0.02
+
+
+def own_disk(place: Path, size_mib: int) -> list[str]:
+    """The words before a command that give it a file system of that size in an empty folder, gone when it ends.
+
+    A mount that only the command and its children see; an ordinary user is root in a namespace of his own for it, and
+    himself again afterwards. Skips the test where the machine allows neither.
+    """
+    mount = 'mount -t tmpfs -o size="$1",mode=0700 qalqan "$2" && shift 2 && exec "$@"'
+    words = ["unshare", "--mount", "--propagation", "private", "sh", "-c", mount, "sh", f"{size_mib}m", str(place)]
+    if os.geteuid() != 0:
+        himself = ["unshare", "--user", f"--map-user={os.geteuid()}", f"--map-group={os.getegid()}"]
+        words = [words[0], "--user", "--map-root-user", *words[1:], *himself]
+    try:
+        trial = subprocess.run([*words, "true"], capture_output=True, text=True, check=False)
+    except FileNotFoundError as error:
+        pytest.skip(f"no small file system for the database can be made here: {error}")
+    if trial.returncode:
+        pytest.skip(f"no small file system for the database can be made here: {trial.stderr.strip()}")
+    return words
+
+
+class SmallDisk:
+    """`qalqan up` with its database on a file system of its own."""
+
+    def __init__(self, home: Path, runner: "subprocess.Popen[bytes]") -> None:
+        self.home = home
+        self._runner = runner
+        self.database = Path(f"/proc/{runner.pid}/root{home}/postgres")
+        """The file system, as this process reaches it."""
+
+    @property
+    def run(self) -> RunInfo:
+        """run.json as it is now."""
+        return RunInfo.load(self.home / "run.json")
+
+    def log(self, name: str) -> str:
+        """What a process of it has logged; `runner`: what it told people."""
+        return (self.home / "logs" / f"{name}.log").read_text(errors="replace")
+
+    def status(self) -> tuple[int, str]:
+        """`qalqan status`: exit code and what it says."""
+        inside = ["nsenter", f"--target={self._runner.pid}", "--mount"]
+        if os.geteuid() != 0:
+            inside += ["--user", "--preserve-credentials"]
+        command = [*inside, *_qalqan("status", self.home)]
+        wide = with_environment({"COLUMNS": "200"})
+        told = subprocess.run(command, env=wide, capture_output=True, text=True, check=False)
+        return told.returncode, told.stdout + told.stderr
+
+    def well(self) -> bool:
+        """Whether every service is ready and the database takes sessions."""
+        run = self.run
+        ports = [int(address.rpartition(":")[2]) for address in run.http.values()]
+        with contextlib.suppress(OSError):
+            return answers(urlsplit(run.database or "").port or 0) and all(health(port)[0] == 200 for port in ports)
+        return False
+
+    @contextlib.contextmanager
+    def full(self) -> Iterator[None]:
+        """Not a page is free while the block runs, whatever the database itself gives back meanwhile."""
+        ballast, freed = self.database / "ballast", threading.Event()
+        keeper = threading.Thread(target=_keep_full, args=(ballast, freed), name="ballast")
+        try:
+            fill(ballast)
+            keeper.start()
+            yield
+        finally:
+            freed.set()
+            if keeper.ident is not None:
+                keeper.join()
+            ballast.unlink(missing_ok=True)
+
+    async def need_new_log(self) -> None:
+        """Makes the database begin new segments of its log until it cannot and dies, as in time it does by itself."""
+        with contextlib.suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+            connection = await asyncpg.connect(self.run.database)
+            while True:
+                await connection.execute("select pg_switch_wal(), pg_logical_emit_message(false, 'chaos', 'full')")
+
+
+@contextlib.asynccontextmanager
+async def system_on_a_small_disk(home: Path, size_mib: int) -> AsyncIterator[SmallDisk]:
+    """From when it is ready until it is stopped."""
+    place = home / "postgres"
+    place.mkdir(parents=True)
+    (home / "logs").mkdir()
+    with (home / "logs" / "runner.log").open("ab") as log:
+        runner = subprocess.Popen(  # noqa: ASYNC220 - it returns at once
+            [*own_disk(place, size_mib), *_qalqan("up", home)],
+            env=with_environment(_EMBEDDED),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+        )
+    system = SmallDisk(home, runner)
+    try:
+        await _ready(system, runner)
+        yield system
+    finally:
+        runner.send_signal(signal.SIGTERM)
+        try:
+            await asyncio.to_thread(runner.wait, _STOPPED_WITHIN_S)
+        except subprocess.TimeoutExpired:
+            runner.kill()
+            runner.wait()
+
+
+async def _ready(system: SmallDisk, runner: "subprocess.Popen[bytes]") -> None:
+    async with asyncio.timeout(_READY_WITHIN_S):
+        while True:
+            with contextlib.suppress(NotRunning):
+                if len(system.run.pids) == 7:
+                    return
+            assert runner.poll() is None, system.log("runner")
+            await asyncio.sleep(0.05)
+
+
+def _qalqan(command: str, home: Path) -> list[str]:
+    return [sys.executable, "-m", "deploy.local.cli", command, "--home", str(home)]
+
+
+def fill(ballast: Path) -> None:
+    """Makes a file longer until not a page is left on its file system."""
+    file = os.open(ballast, os.O_WRONLY | os.O_CREAT, 0o600)
+    try:
+        size, chunk = os.fstat(file).st_size, _CHUNK_BYTES
+        while chunk >= _PAGE_BYTES:
+            try:
+                os.posix_fallocate(file, size, chunk)
+                size += chunk
+            except OSError as error:
+                if error.errno != errno.ENOSPC:
+                    raise
+                chunk //= 2
+    finally:
+        os.close(file)
+
+
+def _keep_full(ballast: Path, freed: threading.Event) -> None:
+    while not freed.wait(_TAKEN_AGAIN_AFTER_S):
+        fill(ballast)
