@@ -47,9 +47,11 @@ steady: install ## An hour of steady load on a system of its own: is it flat? (M
 fuzz: install ## Send 100,000 mutated submissions to a system of its own (N=, SEED=)
 	@$(BIN)/python -m tests.fuzz $(if $(N),--records $(N)) $(if $(SEED),--seed $(SEED))
 
-lock: install ## Renew requirements.lock from requirements.in
+lock: install ## Renew requirements.lock from requirements.in, and the benchmark peer's
 	@$(BIN)/python -m pip install --quiet uv
-	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes requirements.in -o requirements.lock
+	@for name in requirements tests/bench/quix; do \
+		$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes $$name.in -o $$name.lock; \
+	done
 
 clean: ## Remove the virtual environment and the local network
 	rm -rf $(VENV) $(QALQAN_HOME)

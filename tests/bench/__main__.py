@@ -15,6 +15,7 @@ from tests.bench.figures import Figure, show
 from tests.bench.ground import Ground, progress, standing
 from tests.bench.line import last_vote_to_authorized, request_to_ballot
 from tests.bench.memory import idle_memory_mb
+from tests.bench.quix import votes_per_second_vs_quix
 from tests.bench.votes import votes_per_second
 from tests.bench.where import where
 
@@ -24,10 +25,10 @@ ON_A_RUNNING_SYSTEM: dict[str, Callable[[Ground], Awaitable[list[Figure]]]] = {
     "last_vote_to_authorized": last_vote_to_authorized,
     "request_to_ballot": request_to_ballot,
     "votes_per_second": votes_per_second,
+    "votes_per_second_vs_quix": votes_per_second_vs_quix,
 }
 ALONE: dict[str, Callable[[], Awaitable[list[Figure]]]] = {"cold_demo_s": cold_demo_s}
 NOT_YET = {
-    "votes_per_second_vs_quix": "comes with the votes at full load",
     "allocation_vs_first_come": "comes with the optimiser",
 }
 

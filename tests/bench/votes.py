@@ -21,8 +21,10 @@ _REQUESTS = 600
 _VOTERS = ("AZ", "KG", "KZ")
 """All but the last one needed: ballots stay open, so that it is votes that are counted."""
 _SEQUENCES = 2
-_ROUNDS = 3
+ROUNDS = 3
 _CHUNK = 200
+_WAVE = 3_600
+"""Sent at once: more would make batches larger than an inbox takes."""
 _PATIENCE_S = 120.0
 
 
@@ -32,13 +34,15 @@ async def votes_per_second(ground: Ground) -> list[Figure]:
     The bare side checks on two threads, so the service has two replicas; what one does alone is told beside it.
     """
     alone, ours, bare = [], [], []
-    for number in range(_ROUNDS):
-        alone.append(await _through_the_service(ground, await _votes(ground, f"one replica, {number + 1}")))
+    for number in range(ROUNDS):
+        alone.append(
+            await through_the_service(ground, await signed_votes(ground, f"one replica, {number + 1} of {ROUNDS}"))
+        )
     async with second(ground.stack, "consensus"):
-        for number in range(_ROUNDS):
-            votes = await _votes(ground, f"two replicas, {number + 1}")
-            start = await _ends(ground, INBOX_VOTES.name)
-            ours.append(await _through_the_service(ground, votes))
+        for number in range(ROUNDS):
+            votes = await signed_votes(ground, f"two replicas, {number + 1} of {ROUNDS}")
+            start = await ends(ground, INBOX_VOTES.name)
+            ours.append(await through_the_service(ground, votes))
             bare.append(await _through_bare_threads(ground, start, len(votes)))
     count = _REQUESTS * _SEQUENCES * len(_VOTERS)
     return [
@@ -61,41 +65,48 @@ async def votes_per_second(ground: Ground) -> list[Figure]:
     ]
 
 
-async def _votes(ground: Ground, of: str) -> list[Signed]:
-    progress.print(f"Signing votes on {_REQUESTS} new requests ({of} of {_ROUNDS}) ...")
+async def signed_votes(ground: Ground, of: str, sequences: int = _SEQUENCES) -> list[Signed]:
+    """Votes on new requests, signed and not sent; each state votes so many times on each. `of`: for people."""
+    progress.print(f"Signing votes on {_REQUESTS} new requests ({of}) ...")
     ballots = await opened(ground, new_request_ids(_REQUESTS))
     return [
         ground.signed(state, "VoteCast", ballot.vote(state, sequence + 1))
-        for sequence in range(_SEQUENCES)
+        for sequence in range(sequences)
         for ballot in ballots
         for state in _VOTERS
     ]
 
 
-async def _through_the_service(ground: Ground, votes: list[Signed]) -> float:
-    before = await _ends(ground, VOTES.name)
-    waiting = [
-        await ground.producer.send(
-            vote.topic,
-            vote.value,
-            key=vote.key,
-            headers=vote.headers,
-            partition=partition_of(vote.key.decode()),
-        )
-        for vote in votes
-    ]
-    sent = await asyncio.gather(*waiting)
+async def send_at_once(ground: Ground, votes: list[Signed], topic: str) -> int:
+    """Sends votes as fast as the broker takes them; when it appended the first, in ms."""
+    first_ms = None
+    for at in range(0, len(votes), _WAVE):
+        waiting = [
+            await ground.producer.send(
+                topic, vote.value, key=vote.key, headers=vote.headers, partition=partition_of(vote.key.decode())
+            )
+            for vote in votes[at : at + _WAVE]
+        ]
+        sent = await asyncio.gather(*waiting)
+        first_ms = first_ms or min(put.timestamp for put in sent)
+    assert first_ms is not None
+    return first_ms
+
+
+async def through_the_service(ground: Ground, votes: list[Signed]) -> float:
+    """Votes a second, from the first append to the inbox to the last to `votes`."""
+    before = await ends(ground, VOTES.name)
+    first_ms = await send_at_once(ground, votes, INBOX_VOTES.name)
     async with asyncio.timeout(_PATIENCE_S):
         # Asking for the ends costs the machine less than reading all of it would.
-        while sum((await _ends(ground, VOTES.name)).values()) < sum(before.values()) + len(votes):  # noqa: ASYNC110
+        while sum((await ends(ground, VOTES.name)).values()) < sum(before.values()) + len(votes):  # noqa: ASYNC110
             await asyncio.sleep(0.05)
     last_ms = await _newest_append(ground, before)
-    first_ms: int = min(put.timestamp for put in sent)
     return len(votes) / (last_ms - first_ms) * 1000
 
 
 async def _newest_append(ground: Ground, since: dict[TopicPartition, int]) -> int:
-    consumer = _consumer(ground)
+    consumer = consumer_of(ground)
     await consumer.start()
     try:
         ends = await consumer.end_offsets(list(since))
@@ -112,7 +123,7 @@ async def _newest_append(ground: Ground, since: dict[TopicPartition, int]) -> in
 
 async def _through_bare_threads(ground: Ground, start: dict[TopicPartition, int], count: int) -> float:
     keys = {key.key_id: PublicKey.from_pem(key.public_pem, key.algorithm) for _, key in ground.keys.values()}
-    consumer = _consumer(ground)
+    consumer = consumer_of(ground)
     await consumer.start()
     loop = asyncio.get_running_loop()
     try:
@@ -142,17 +153,20 @@ def _check(records: list[Record], keys: dict[str, PublicKey]) -> None:
         VoteCast.model_validate(jsontext.parse(event.data))
 
 
-def _consumer(ground: Ground) -> Any:
+def consumer_of(ground: Ground, isolation_level: str = "read_uncommitted") -> Any:
+    """A bare consumer without a group, not started."""
     return AIOKafkaConsumer(
         bootstrap_servers=ground.run.kafka,
         group_id=None,
         enable_auto_commit=False,
         max_partition_fetch_bytes=FETCH_BYTES,
+        isolation_level=isolation_level,
     )
 
 
-async def _ends(ground: Ground, topic: str) -> dict[TopicPartition, int]:
-    consumer = _consumer(ground)
+async def ends(ground: Ground, topic: str) -> dict[TopicPartition, int]:
+    """The next offset of each of its partitions."""
+    consumer = consumer_of(ground)
     await consumer.start()
     try:
         ends: dict[TopicPartition, int] = await consumer.end_offsets(
