@@ -1,11 +1,12 @@
 """Kafka in: `requests` opens and ends ballots, `inbox.votes` fills them; out to `votes` and `decisions`."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 from chassis.facts import Fact, Incoming, LaneView
 from chassis.handlers import Doc, Handlers
+from chassis.metrics import Measure
 from qalqan.events import BallotClosed, RequestContent
 from qalqan.topics import INBOX_VOTES, REQUESTS
 from services.consensus import domain, store
@@ -51,6 +52,15 @@ class ConsensusHandlers(Handlers[State]):
         """The ballot closes at its deadline; one that is owed opens now."""
         now = self._clock() if state.ballot is None else lane.now
         return domain.due(state, _court(lane, now), self._rules)
+
+    def measures(self, states: Iterable[State], now: datetime) -> list[Measure]:
+        """The ballots that take votes, and how long the oldest has been open."""
+        opened = [ballot.record.opened_at for state in states if (ballot := state.open_ballot()) is not None]
+        age_s = (now - min(opened, default=now)).total_seconds()
+        return [
+            Measure("open_ballots", "Ballots that take votes", len(opened)),
+            Measure("oldest_ballot_age_seconds", "How long the oldest of them has been open", age_s),
+        ]
 
     def mode_of(self, state: State) -> str:
         """As the request was raised."""

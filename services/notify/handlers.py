@@ -1,6 +1,8 @@
 """Kafka in: every public topic, into the stream."""
 
 import asyncio
+import time
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 import structlog
@@ -10,6 +12,7 @@ from aiokafka.abc import ConsumerRebalanceListener
 from chassis.admission import Record
 from chassis.bus import Bus
 from chassis.database import Pool, patiently
+from chassis.metrics import EFFECT_SECONDS, LaneStanding
 from qalqan.envelope import BadEnvelope, from_kafka
 from services.notify import store
 from services.notify.domain import body_of
@@ -25,9 +28,18 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]
         self.failed: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         self._bus = bus
         self._pool = pool
+        self._reached: dict[TopicPartition, int] = {}
+
+    def standing(self) -> list[LaneStanding]:
+        """How far its reading is behind, for `GET /metrics`."""
+        lag: defaultdict[int, dict[str, int]] = defaultdict(dict)
+        for tp, reached in self._reached.items():
+            lag[tp.partition][tp.topic] = max(0, self._bus.end(tp.topic, tp.partition) - reached)
+        return [LaneStanding(partition, topics) for partition, topics in lag.items()]
 
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
         """Nothing is held."""
+        self._reached.clear()
 
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         """Goes on where the store ends."""
@@ -38,8 +50,9 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]
         except Exception as error:
             self._fail(error)  # aiokafka would log it and read on from anywhere
             raise
-        for tp in assigned:
-            consumer.seek(tp, offsets.get((tp.topic, tp.partition), 0))
+        self._reached = {tp: offsets.get((tp.topic, tp.partition), 0) for tp in assigned}
+        for tp, offset in self._reached.items():
+            consumer.seek(tp, offset)
         log.info("stream.assigned", partitions=sorted(f"{tp.topic}/{tp.partition}" for tp in assigned))
         self.ready.set()
 
@@ -56,9 +69,18 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]
             rows = [row for record in records if (row := row_of(record)) is not None]
             if rows:
                 await patiently(lambda: store.append(self._pool, rows))
+            self._note(records)
         except Exception as error:
             # FastStream would log it and go on to the next records: here it stops the service.
             self._fail(error)
+
+    def _note(self, records: Sequence[Record]) -> None:
+        now = time.time()
+        oldest = {record.topic: record.timestamp / 1000 for record in reversed(records)}
+        for topic, at in oldest.items():
+            EFFECT_SECONDS.labels(topic).observe(now - at)
+        for record in records:
+            self._reached[TopicPartition(record.topic, record.partition)] = record.offset + 1
 
     def _fail(self, error: BaseException) -> None:
         if not self.failed.done():

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from chassis import recovery
 from chassis.database import Pool, connect, patiently
 from chassis.http import application, serving
+from chassis.metrics import Standing, told
 from chassis.rebuild import Progress, Rebuilt
 from chassis.service import Parts, run
 from chassis.settings import Settings
@@ -46,6 +47,7 @@ class NotifyService:
             following = asyncio.create_task(stream.follow_store(), name="stream")
             following.add_done_callback(intake.must_not_end)
             stack.callback(following.cancel)
+            stack.enter_context(told(Standing(intake.standing, stream.measures)))
             await parts.follower.start()
             stack.push_async_callback(parts.follower.stop)
             parts.bus.subscribe(

@@ -9,6 +9,7 @@ from itertools import takewhile
 import structlog
 
 from chassis.database import TRANSIENT, Pool
+from chassis.metrics import Measure
 from services.notify import store
 from services.notify.domain import Entry
 
@@ -28,6 +29,7 @@ class Stream:
         self._last_seq = 0
         self._woken = asyncio.Event()
         self._moved = asyncio.Condition()
+        self._readers = 0
 
     async def follow_store(self) -> None:
         """Reads what is appended, by whichever replica, until cancelled. A lost connection is made anew."""
@@ -62,13 +64,24 @@ class Stream:
     async def read(self, after: int) -> AsyncIterator[Entry]:
         """Every event after a number, for ever."""
         place = after
-        while True:
-            for entry in await self._next(place):
-                place = entry.seq
-                yield entry
-            async with self._moved:
-                while self._last_seq <= place:
-                    await self._moved.wait()
+        self._readers += 1
+        try:
+            while True:
+                for entry in await self._next(place):
+                    place = entry.seq
+                    yield entry
+                async with self._moved:
+                    while self._last_seq <= place:
+                        await self._moved.wait()
+        finally:
+            self._readers -= 1
+
+    def measures(self) -> list[Measure]:
+        """How the stream stands, for `GET /metrics`."""
+        return [
+            Measure("stream_readers", "Readers of the live stream", self._readers),
+            Measure("stream_events", "Events in the stream", self._last_seq),
+        ]
 
     async def _read_on(self) -> None:
         while entries := await store.after(self._pool, self._last_seq, _PAGE):

@@ -1,11 +1,12 @@
 """Kafka in: `requests`, `decisions` and `inbox.pledges`; out to `pledges` and `mobilizations`."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
 from chassis.facts import Fact, Incoming, LaneView
 from chassis.handlers import Doc, Handlers
+from chassis.metrics import Measure
 from qalqan.topics import DECISIONS, INBOX_PLEDGES, REQUESTS
 from services.pledge import domain, store
 from services.pledge.domain import State
@@ -37,6 +38,16 @@ class PledgeHandlers(Handlers[State]):
     def due(self, state: State, lane: LaneView) -> list[Fact]:
         """What that deadline brings."""
         return domain.due(state, lane.now, self._allocator)
+
+    def measures(self, states: Iterable[State], now: datetime) -> list[Measure]:
+        """Offers that wait for an answer, and requests whose help is under way."""
+        known = list(states)
+        offers = [pledge for state in known for pledge in state.pledges.values() if pledge.standing == "offered"]
+        underway = [state for state in known if state.mobilization is not None]
+        return [
+            Measure("offers_unanswered", "Offers that the affected state has not answered", len(offers)),
+            Measure("open_mobilizations", "Open requests with an authorised mobilisation", len(underway)),
+        ]
 
     def mode_of(self, state: State) -> str:
         """As the request was raised."""

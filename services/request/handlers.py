@@ -1,10 +1,12 @@
 """Kafka in: `inbox.requests`, to `requests`."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from datetime import datetime
 from typing import Any
 
 from chassis.facts import Fact, Incoming, LaneView
 from chassis.handlers import Doc, Handlers
+from chassis.metrics import Measure
 from qalqan.topics import INBOX_REQUESTS
 from services.request import domain, store
 from services.request.domain import Request
@@ -22,6 +24,10 @@ class RequestHandlers(Handlers[Request]):
     def evolve(self, state: Request | None, fact: Fact) -> Request:
         """The entry after a fact."""
         return domain.evolve(state, fact)
+
+    def measures(self, states: Iterable[Request], now: datetime) -> list[Measure]:
+        """The requests that are open."""
+        return [Measure("open_requests", "Requests that are open", sum(1 for _ in states))]
 
     def mode_of(self, state: Request) -> str:
         """As raised."""

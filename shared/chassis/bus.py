@@ -204,6 +204,13 @@ class Bus:
             return consumer
         return None
 
+    def end(self, topic: str, partition: int) -> int:
+        """The offset that the next record of a partition will have, as the last poll told; 0: nothing is known yet."""
+        consumer, tp = self.consumer, TopicPartition(topic, partition)
+        if consumer is None or tp not in consumer.assignment():
+            return 0
+        return consumer.highwater(tp) or 0
+
     async def publish(self, wave: Sequence[Outgoing]) -> None:
         """Publishes records, each topic's partition as one batch and in order; returns when the broker has them all.
 

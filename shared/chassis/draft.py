@@ -21,7 +21,7 @@ from chassis.ledger import LaneRow, Parked, SubjectRow, Transaction
 from chassis.publication import Publisher, public_topic
 from qalqan.complaints import shown
 from qalqan.envelope import Event
-from qalqan.events import TICK, SubmissionRejected
+from qalqan.events import TICK, Reason, SubmissionRejected
 from qalqan.instants import from_millis
 from qalqan.registry import Registry
 from qalqan.topics import REQUEST_TOPICS
@@ -120,6 +120,7 @@ class Draft(Generic[S]):
         self.subjects: dict[str, Subject[S]] = {}
         self.identities: dict[tuple[str, str], tuple[bytes, int, str | None]] = {}
         self.outgoing: list[tuple[Outgoing, int | None]] = []
+        self.refusals: list[Reason] = []
         self.parked: list[Parked] = []
         self.outcomes: dict[tuple[str, str], str] = {}
         self.unparked: set[int] = set()
@@ -301,6 +302,7 @@ class Draft(Generic[S]):
 
     def _reject(self, record: Record, refused: Refused, envelope: Event | None) -> None:
         place = f"{record.topic}/{record.partition}/{record.offset}"
+        self.refusals.append(refused.reason)
         original = None if refused.reason == "too-large" else original_base64(record)
         data = SubmissionRejected(
             source_topic=record.topic,

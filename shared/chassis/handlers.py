@@ -1,11 +1,12 @@
 """What a service brings to the lane: its topics, its domain, and how its state is stored."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, ClassVar, Generic, TypeVar
 
 from chassis.facts import Fact, Incoming, LaneView
+from chassis.metrics import Measure
 from qalqan.topics import Topic
 
 Doc = dict[str, Any]
@@ -47,6 +48,10 @@ class Handlers(ABC, Generic[S]):
 
     def due(self, state: S, lane: LaneView) -> list[Fact]:
         """What a deadline at or before `lane.now` brings."""
+        return []
+
+    def measures(self, states: Iterable[S], now: datetime) -> list[Measure]:
+        """How the open states stand, for `GET /metrics`."""
         return []
 
     @abstractmethod

@@ -7,6 +7,8 @@ from typing import Any
 
 import uvicorn
 from fastapi import APIRouter, FastAPI, Response
+from fastapi.responses import PlainTextResponse
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel
 
 from chassis.problems import Problem, answer_with_problems
@@ -22,7 +24,7 @@ class Health(BaseModel):
 
 
 def application(name: str, ready: Callable[[], bool], registry: Registry, *routers: APIRouter) -> FastAPI:
-    """The service's HTTP application: `/health` and `/openapi.json` are open, the rest as each router says."""
+    """The service's HTTP application. `/health`, `/metrics`, `/openapi.json` are open, the rest as each router says."""
     app = FastAPI(
         title=f"Qalqan {name}",
         description=f"What the {name} service takes and shows over HTTP. Errors are RFC 9457 problems.",
@@ -44,6 +46,16 @@ def application(name: str, ready: Callable[[], bool], registry: Registry, *route
         is_ready = ready()
         response.status_code = 200 if is_ready else 503
         return Health(service=name, ready=is_ready, members_offset=registry.next_offset)
+
+    @app.get(
+        "/metrics",
+        summary="What this replica tells Prometheus",
+        response_class=PlainTextResponse,
+        responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+    )
+    async def metrics() -> Response:
+        """Counted since the start of this process, or as it stands now; text format of Prometheus."""
+        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
 
     for router in routers:
         app.include_router(router)

@@ -6,8 +6,9 @@ order). PostgreSQL's offsets rule: whatever fails, the next owner starts from th
 
 import asyncio
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from typing import Any, Generic
@@ -15,7 +16,7 @@ from typing import Any, Generic
 import asyncpg
 import structlog
 
-from chassis import ledger
+from chassis import ledger, metrics
 from chassis.admission import FIRST_POSITION, Admission, Doubtful, Judgement, Record, read_public
 from chassis.bus import Bus, Outgoing
 from chassis.database import RETRY_S, TRANSIENT, Pool, patiently
@@ -24,6 +25,7 @@ from chassis.facts import Incoming, Refused
 from chassis.follower import Follower
 from chassis.handlers import Handlers, S
 from chassis.ledger import Stored, Transaction
+from chassis.metrics import LaneStanding
 from chassis.publication import Publisher
 from qalqan import trust
 from qalqan.instants import from_millis
@@ -56,6 +58,15 @@ class Seen(OrderedDict[tuple[str, str], bytes]):
         super().update(*args, **kwargs)
         while len(self) > _SEEN:
             self.popitem(last=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Wave:
+    """What a transaction has to publish; `caused_at`: when the broker took the oldest record behind it, by topic."""
+
+    step: int
+    records: list[Outgoing]
+    caused_at: dict[str, float]
 
 
 class Lane(Generic[S]):
@@ -91,7 +102,8 @@ class Lane(Generic[S]):
         self._pause = pause
         self._queue: list[Record] = []
         self._arrived = asyncio.Event()
-        self._waves: asyncio.Queue[tuple[int, list[Outgoing]]] = asyncio.Queue(_WAVES_AHEAD)
+        self._waves: asyncio.Queue[Wave] = asyncio.Queue(_WAVES_AHEAD)
+        self._unsent_since: float | None = None
         self._seen = Seen()
         self._paused = False
         self.committed: Committed[S]
@@ -126,6 +138,18 @@ class Lane(Generic[S]):
         if len(self._queue) > _QUEUE_HIGH and not self._paused:
             self._paused = True
             self._pause(self.partition, True)
+
+    def standing(self) -> LaneStanding:
+        """How it stands, for `GET /metrics`."""
+        topics = (self._handlers.inbox, *self._handlers.follows)
+        reached = self.committed.next_offsets
+        ends = {topic.name: self._bus.end(topic.name, self.partition) for topic in topics}
+        return LaneStanding(
+            self.partition,
+            {topic: max(0, end - reached.get(topic, 0)) for topic, end in ends.items()},
+            sum(len(waiting) for waiting in self.committed.parked.values()),
+            self._unsent_since,
+        )
 
     @property
     def next_alarm(self) -> datetime | None:
@@ -197,8 +221,12 @@ class Lane(Generic[S]):
                 if not found:
                     raise
         draft.apply()
+        for reason in draft.refusals:
+            metrics.REJECTED.labels(reason).inc()
         if tx.outgoing:
-            await self._waves.put((tx.step, [out for out, _ in tx.outgoing]))
+            self._unsent_since = self._unsent_since or time.time()
+            caused_at = {record.topic: record.timestamp / 1000 for record in reversed(batch)}
+            await self._waves.put(Wave(tx.step, [out for out, _ in tx.outgoing], caused_at))
         self._on_alarm()
 
     def _is_submission(self, record: Record) -> bool:
@@ -215,6 +243,7 @@ class Lane(Generic[S]):
                 await self._follower.catch_up(until=from_millis(record.timestamp))
                 return read_public(record, self._follower.registry)
         except Doubtful as doubt:
+            metrics.DOUBTED.labels(record.topic).inc()
             log.error(
                 "fact.doubtful",
                 topic=record.topic,
@@ -314,15 +343,14 @@ class Lane(Generic[S]):
 
     async def _publish(self) -> None:
         while True:
-            step, wave = await self._waves.get()
-            waves = 1
+            waves = [await self._waves.get()]
             while not self._waves.empty():
-                step, more = self._waves.get_nowait()
-                wave = [*wave, *more]
-                waves += 1
-            await self._bus.publish(wave)
-            self.committed.published = step
-            for _ in range(waves):
+                waves.append(self._waves.get_nowait())
+            await self._bus.publish([record for wave in waves for record in wave.records])
+            self.committed.published = waves[-1].step
+            self._unsent_since = None if self._waves.empty() else time.time()
+            for wave in waves:
+                _count(wave)
                 self._waves.task_done()
 
     async def _keep_outbox(self) -> None:
@@ -340,6 +368,14 @@ class Lane(Generic[S]):
                     pruned_at = now
             except TRANSIENT as error:
                 log.warning("database.outbox_not_kept", partition=self.partition, error=repr(error))
+
+
+def _count(wave: Wave) -> None:
+    now = time.time()
+    for topic, at in wave.caused_at.items():
+        metrics.EFFECT_SECONDS.labels(topic).observe(now - at)
+    for topic, events in Counter(record.topic for record in wave.records).items():
+        metrics.PUBLISHED.labels(topic).inc(events)
 
 
 def _begins(incoming: Incoming) -> bool:

@@ -70,6 +70,11 @@ class Lanes(ConsumerRebalanceListener):  # type: ignore[misc]
             task.cancel()
         await self._leave(list(self._tasks))
 
+    @property
+    def owned(self) -> Sequence[Lane[Any]]:
+        """The lanes that are at work here now."""
+        return tuple(self._lanes.values())
+
     async def feed(self, records: Sequence[Record]) -> None:
         """Hands polled records to their lanes. What belongs to no lane of ours was another's before it came."""
         batches: dict[int, list[Record]] = {}

@@ -9,6 +9,7 @@ import gc
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, Generic
 
 import structlog
@@ -26,6 +27,7 @@ from chassis.http import application, serving
 from chassis.lane import Lane
 from chassis.lanes import Lanes
 from chassis.lookup import Lookup
+from chassis.metrics import Measure, Standing, told
 from chassis.publication import Publisher
 from chassis.rebuild import Progress, Rebuild, Rebuilt, publish_rest
 from chassis.settings import Settings
@@ -110,6 +112,7 @@ class LaneService(Generic[S]):
                 parts.source,
                 parts.key,
             )
+            stack.enter_context(told(self._standing(lanes)))
             lookup = Lookup(settings.kafka, settings.replica)
             taking = Submissions(self.handlers.inbox, self.admission, parts.bus, parts.follower, pool, lookup)
             app = application(
@@ -151,6 +154,14 @@ class LaneService(Generic[S]):
             ).run(parts.settings.database)
         finally:
             await parts.follower.stop()
+
+    def _standing(self, lanes: Lanes) -> Standing:
+        def own() -> list[Measure]:
+            subjects = (subject for lane in lanes.owned for subject in lane.committed.subjects.values())
+            states = [subject.state for subject in subjects if subject.state is not None]
+            return self.handlers.measures(states, datetime.now(UTC))
+
+        return Standing(lambda: [lane.standing() for lane in lanes.owned], own)
 
     def _lane_maker(self, pool: Pool) -> Callable[..., Lane[S]]:
         parts = self.parts
