@@ -113,6 +113,8 @@ class Lane(Generic[S]):
     async def open(self) -> dict[str, int]:
         """Takes the lane: epoch + 1, hot state, what the outbox still holds. Returns the offsets to seek to."""
         row = await patiently(lambda: ledger.take_lane(self._pool, self.partition, self._replica))
+        # Its later steps are ours: by them anyone can tell which replica wrote a public event.
+        log.info("lane.taken", partition=self.partition, epoch=row.epoch, step=row.step)
         stored = await patiently(lambda: ledger.load_open(self._pool, self.partition))
         parked = await patiently(lambda: ledger.load_parked(self._pool, self.partition))
         rest = await patiently(lambda: ledger.load_outbox(self._pool, self.partition, row.published))

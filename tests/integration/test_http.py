@@ -307,13 +307,15 @@ class Reader:
         self._http = http
 
     @contextlib.asynccontextmanager
-    async def reading(self, last_event_id: int | None) -> AsyncIterator[AsyncIterator[Told]]:
-        """The events from after a place (None: from now on), while the block runs."""
+    async def reading(
+        self, last_event_id: int | None, address: str | None = None
+    ) -> AsyncIterator[AsyncIterator[Told]]:
+        """The events from after a place (None: from now on), while the block runs; of another replica, if so wished."""
         run = RunInfo.load(self._system.home / "run.json")
         headers = {"authorization": f"Bearer {run.token}"}
         if last_event_id is not None:
             headers["last-event-id"] = str(last_event_id)
-        async with self._http.stream("GET", f"{run.http['notify']}/stream", headers=headers) as answer:
+        async with self._http.stream("GET", f"{address or run.http['notify']}/stream", headers=headers) as answer:
             assert answer.status_code == 200
             assert answer.headers["content-type"].startswith("text/event-stream")
             yield self._events(answer)
