@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaConnectionError, KafkaError
 from faststream import AckPolicy
 from faststream.kafka import KafkaBroker
 from faststream.kafka.subscriber.usecase import BatchSubscriber
@@ -324,6 +324,20 @@ def member_consumer(kafka: Access, client_id: str, fetch_bytes: int = _PUBLIC_LI
         auto_offset_reset="earliest",
         max_partition_fetch_bytes=fetch_bytes,
     )
+
+
+async def answering(make: Callable[[], AIOKafkaConsumer]) -> AIOKafkaConsumer:
+    """A consumer, started. Waits for a Kafka that does not answer yet: a new one is made for each attempt."""
+    while True:
+        consumer = make()
+        try:
+            await consumer.start()
+        except KafkaConnectionError as error:
+            await consumer.stop()
+            log.warning("kafka.waiting", error=repr(error))
+            await asyncio.sleep(_RETRY_PAUSE_S)
+        else:
+            return consumer
 
 
 def record_size(record: ConsumerRecord[bytes, bytes]) -> int:

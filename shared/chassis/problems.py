@@ -12,6 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from chassis.database import TRANSIENT
 from qalqan.events import Reason
@@ -75,6 +76,11 @@ def answer_with_problems(app: FastAPI) -> None:
         found = [f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()]
         more = [f"and {len(found) - _FINDINGS} more"] if len(found) > _FINDINGS else []
         return problem(422, "; ".join([*found[:_FINDINGS], *more]))
+
+    @app.exception_handler(ClientDisconnect)
+    async def cut_short(_: Request, __: ClientDisconnect) -> Response:
+        # Nobody is there to read it, and nothing was done: no fault of ours.
+        return problem(400, "the body ended before it was whole")
 
     async def for_now(_: Request, error: Exception) -> Response:
         log.warning("http.unavailable", error=repr(error))

@@ -15,7 +15,7 @@ from uuid import UUID
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from pydantic import ValidationError
 
-from chassis.bus import member_consumer
+from chassis.bus import answering, member_consumer
 from chassis.database import Pool
 from chassis.ledger import Database
 from chassis.topic_ids import topic_ids
@@ -119,8 +119,7 @@ async def _looking_at(kafka: Access, replica: str, topics: Sequence[Topic]) -> A
     Assigned at once, they cost one look at the metadata; asked for one by one, each topic would cost a pause of 100 ms.
     """
     partitions = _partitions(topics)
-    consumer = member_consumer(kafka, f"{replica}.recovery")
-    await consumer.start()
+    consumer = await answering(lambda: member_consumer(kafka, f"{replica}.recovery"))
     try:
         consumer.assign(partitions)
         consumer.pause(*partitions)

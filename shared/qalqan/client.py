@@ -377,13 +377,22 @@ class Client:
                 return
             partitions = _partitions([topics.MEMBERS], None)
             async with Feed(self, partitions, offset=self.registry.next_offset, raw=True) as feed:
-                async for message in feed.present():
+                while True:
                     try:
-                        self.registry.next_offset = message.offset
-                        self.registry.apply(message.event)
-                    except NotRegistered as error:
-                        self._refused[message.offset] = str(error)
-                    self.registry.next_offset = message.offset + 1
+                        async for message in feed.present():
+                            self._fold_member(message)
+                        break
+                    except Doubtful:
+                        continue  # no event at all: it changes nothing, as for every service
+                self.registry.next_offset = max(self.registry.next_offset, *feed._ends.values())
+
+    def _fold_member(self, message: Message) -> None:
+        try:
+            self.registry.next_offset = message.offset
+            self.registry.apply(message.event)
+        except NotRegistered as error:
+            self._refused[message.offset] = str(error)
+        self.registry.next_offset = message.offset + 1
 
 
 class Feed:

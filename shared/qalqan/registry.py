@@ -217,6 +217,8 @@ def registered_key(registration: KeyRegistered, event: Event, network: str) -> R
         raise NotRegistered(f"{registration.source!r} is no source of network {network}")
     if source.kind == "root":
         raise NotRegistered("a root key stands in root.json and nowhere else")
+    if source.kind == "service" and registration.scopes:
+        raise NotRegistered("scopes: a service's key has none; what it may state stands in the contract")
     try:
         public_key = PublicKey.from_pem(registration.public_key, registration.algorithm)
     except ValueError as error:

@@ -115,6 +115,29 @@ async def test_validate_only_writes_nothing(
     assert await stranger.written_since(before) == []
 
 
+@each_owner
+async def test_a_body_that_is_cut_short_is_no_fault_of_the_service(
+    system: Stack, stranger: Stranger, http: httpx2.AsyncClient, inbox: Topic, make: Make
+) -> None:
+    """Whoever hangs up in the middle leaves nothing behind: no submission, and no stack trace in the log."""
+    service = OWNERS[inbox.name]
+    log = system.home / "logs" / f"{service}.log"
+    before, said = await stranger.ends(inbox), log.stat().st_size
+    url = httpx2.URL(stranger.run.http[service])
+    head = "POST /events HTTP/1.1\r\nhost: here\r\ncontent-type: application/json\r\ncontent-length: 99\r\n\r\n"
+    for _ in range(3):
+        _, writer = await asyncio.open_connection(url.host, url.port)
+        writer.write(head.encode() + b'{"half":')
+        await writer.drain()
+        writer.close()
+        await writer.wait_closed()
+    headers, body = to_http(await make(stranger))
+    assert (await http.post(f"{events_of(stranger, inbox)}?validate=only", headers=headers, content=body)).is_success
+
+    assert await stranger.written_since(before) == []
+    assert b"Traceback" not in log.read_bytes()[said:]
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """A bad submission and the reason it must be refused for."""

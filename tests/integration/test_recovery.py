@@ -10,6 +10,7 @@ import asyncpg
 import pytest
 import pytest_asyncio
 import typer
+from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 from typer.testing import CliRunner
 
@@ -108,6 +109,17 @@ async def with_admin(system: Stack, *, anew: topics.Topic | None = None, wider: 
             await admin.create_partitions({wider.name: NewPartitions(wider.partitions + 1)})
     finally:
         await admin.close()
+
+
+async def test_what_is_no_event_on_members_stops_nobody(own: Stack, tr: Client) -> None:
+    """Somebody writes there who may not: services pass over it, and so do clients, at its end as before more of it."""
+    async with AIOKafkaProducer(bootstrap_servers=own.kafka) as anyone:
+        for value, headers in ((None, []), (b"{", [("ce_id", b"1"), ("ce_id", b"2")]), (b"", [("x", b"\xff")])):
+            await anyone.send_and_wait(topics.MEMBERS.name, value, b"x", headers=headers)
+    await raised(tr, "TR-2023-J1")
+    async with Client.connect(RunInfo.load(own.home / "run.json"), state="TR") as other:
+        await raised(other, "TR-2023-J2")
+        assert other.registry.next_offset == tr.registry.next_offset
 
 
 async def test_a_restored_backup_is_refused_until_it_follows_the_topics(own: Stack, tr: Client) -> None:

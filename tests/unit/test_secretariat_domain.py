@@ -153,6 +153,13 @@ def test_a_key_that_is_none_is_refused(office: Office, changes: dict[str, object
         office.submit(KeyRegistered.model_validate(office.network.key_data(KZ, key_of(KZ)) | changes), SECRETARIAT)
 
 
+def test_a_services_key_has_no_scope(office: Office) -> None:
+    service = service_source(NETWORK, "consensus")
+    with pytest.raises(Refused, match=r"^bad-data.*scopes"):
+        office.submit(office.key(service, scopes=["vote"]))
+    office.submit(office.key(service, scopes=[]))
+
+
 @given(st.lists(st.sampled_from(["KZ", "UZ", "TR", "AZ"]), max_size=6), st.integers(0, 5))
 def test_any_chain_folds_and_goes_on_from_its_head_alone(states: list[str], skipped: int) -> None:
     """The latest registration of a state is the one that stands."""
