@@ -14,6 +14,7 @@ from pathlib import Path
 
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import KafkaError
 
 from deploy.local.jars import cache_dir
 from qalqan.topics import INBOX_VOTES, KEYED_PARTITIONS, VOTES
@@ -73,10 +74,11 @@ class _Peer:
         """Waits until all processes have their partitions. TimeoutError."""
         async with asyncio.timeout(_PATIENCE_S):
             while True:
-                (answer,) = await self._admin.describe_consumer_groups([self.group])
-                _, _, state, _, _, members, *_ = answer.groups[0]
-                if state == "Stable" and len(members) == _PROCESSES:
-                    return
+                with contextlib.suppress(KafkaError):
+                    (answer,) = await self._admin.describe_consumer_groups([self.group])
+                    _, _, state, _, _, members, *_ = answer.groups[0]
+                    if state == "Stable" and len(members) == _PROCESSES:
+                        return
                 await asyncio.sleep(0.2)
 
     async def through(self, votes: list[Signed]) -> float:
@@ -93,7 +95,10 @@ class _Peer:
         return len(votes) / (max(appended_ms) - first_ms) * 1000
 
     async def _committed(self) -> dict[TopicPartition, int]:
-        offsets = await self._admin.list_consumer_group_offsets(self.group)
+        try:
+            offsets = await self._admin.list_consumer_group_offsets(self.group)
+        except KafkaError:  # a broker that is busy has no coordinator for a moment
+            return {}
         return {tp: at.offset for tp, at in offsets.items() if tp.topic == self.source}
 
     async def _read_committed(self, since: dict[TopicPartition, int]) -> list[int]:

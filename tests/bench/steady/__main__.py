@@ -27,8 +27,8 @@ from tests.bench.ground import ROOT, Reader, progress, standing
 from tests.bench.steady import load as the_load
 from tests.bench.steady import plot
 from tests.bench.steady.load import Load
-from tests.bench.steady.sample import Row, Sampler
-from tests.bench.steady.verdict import RULE, Outcome, judge, slope_an_hour
+from tests.bench.steady.sample import OURS, Row, Sampler
+from tests.bench.steady.verdict import RULE, Outcome, after_warmup, judge, quarters, slope_an_hour
 
 _EVERY_S = 10.0
 _WARMUP_MINUTES = 5.0
@@ -113,7 +113,10 @@ def _tell(rows: Sequence[Row], outcome: Outcome, minutes: float, rate: float, ou
         return 2
     flat = all(check.ok for check in checks)
     per_request = (rows[-1]["database_mb"] - rows[0]["database_mb"]) / (outcome.ended or 1) * 1000
-    memory = [{**row, "together_mb": sum(row[f"{service}_mb"] for service in SERVICES)} for row in rows]
+    settled = after_warmup(rows, warmup)
+    at = [row["minutes"] for row in settled]
+    memory = [sum(row[f"{service}_mb"] for service in SERVICES) for row in settled]
+    others = [row["machine_cpu"] - sum(row[f"{name}_cpu"] for name in OURS) for row in settled]
     verdict = {
         "name": "steady_load",
         "flat": flat,
@@ -123,8 +126,10 @@ def _tell(rows: Sequence[Row], outcome: Outcome, minutes: float, rate: float, ou
         "requests_per_s": rate,
         "submissions_per_s": rate * the_load.SUBMISSIONS,
         "requests": asdict(outcome),
-        "memory_slope_mb_an_hour": round(slope_an_hour(memory, "together_mb", warmup), 1),
-        "p50_slope_ms_an_hour": round(slope_an_hour(rows, "p50_ms", warmup), 2),
+        "memory_slope_mb_an_hour": round(slope_an_hour(at, memory), 1),
+        "p50_slope_ms_an_hour": round(slope_an_hour(at, [row["p50_ms"] for row in settled]), 2),
+        # Whoever else was at work slows everything: per cent of one core, first quarter and last.
+        "others_cpu": [round(share) for share in quarters(others)],
         "database_kb_a_request": round(per_request, 1),
         "checks": [check.as_json() for check in checks],
     }

@@ -28,6 +28,8 @@ _LANED = {
     "consensus": ConsensusHandlers,
     "secretariat": SecretariatHandlers,
 }
+OURS = (*SERVICES, "kafka", "postgres", "load")
+"""Whose processor time is sampled, beside that of the whole machine."""
 _TICKS_S = 1 / os.sysconf("SC_CLK_TCK")
 _PAGE_MB = os.sysconf("SC_PAGE_SIZE") / 1e6
 _NOTIFY_READ = """

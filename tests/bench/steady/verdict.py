@@ -52,21 +52,11 @@ class Outcome:
 
 def judge(rows: Sequence[Row], warmup_minutes: float, submissions_per_s: float, outcome: Outcome) -> list[Check]:
     """The rule, applied. ValueError: too few samples for quarters."""
-    settled = [row for row in rows if row["minutes"] > warmup_minutes]
-    if len(settled) < 8:
-        raise ValueError(
-            f"{len(settled)} samples after a warm-up of {warmup_minutes:g} minutes: too few to compare quarters"
-        )
-    quarter = len(settled) // 4
-    first, last = settled[:quarter], settled[-quarter:]
-
-    def both(*columns: str) -> tuple[float, float]:
-        return tuple(statistics.median(sum(row[name] for name in columns) for row in part) for part in (first, last))
-
+    settled = after_warmup(rows, warmup_minutes)
     checks = []
 
     def grew(what: str, at_most: float, slack: float, *columns: str) -> None:
-        before, after = both(*columns)
+        before, after = quarters([sum(row[name] for name in columns) for row in settled])
         checks.append(Check(what, before, after, max(before * at_most, before + slack)))
 
     grew("memory of the services together, MB", _TOGETHER, 0.0, *(f"{service}_mb" for service in SERVICES))
@@ -87,9 +77,19 @@ def judge(rows: Sequence[Row], warmup_minutes: float, submissions_per_s: float, 
     return checks
 
 
-def slope_an_hour(rows: Sequence[Row], column: str, warmup_minutes: float) -> float:
-    """The least-squares slope of a column after the warm-up, in its unit an hour."""
-    settled = [row for row in rows if row["minutes"] > warmup_minutes]
-    return statistics.linear_regression(
-        [row["minutes"] / 60 for row in settled], [row[column] for row in settled]
-    ).slope
+def after_warmup(rows: Sequence[Row], warmup_minutes: float) -> Sequence[Row]:
+    """The samples that count."""
+    return [row for row in rows if row["minutes"] > warmup_minutes]
+
+
+def quarters(values: Sequence[float]) -> tuple[float, float]:
+    """The medians of the first quarter and of the last. ValueError: too few."""
+    quarter = len(values) // 4
+    if quarter < 2:
+        raise ValueError(f"{len(values)} samples after the warm-up: too few for quarters")
+    return statistics.median(values[:quarter]), statistics.median(values[-quarter:])
+
+
+def slope_an_hour(minutes: Sequence[float], values: Sequence[float]) -> float:
+    """The least-squares slope, in the values' unit an hour."""
+    return statistics.linear_regression([minute / 60 for minute in minutes], values).slope
