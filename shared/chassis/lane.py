@@ -122,7 +122,7 @@ class Lane(Generic[S]):
         self.committed = Committed.loaded(self.partition, row, subjects, parked, self._handlers)
         if rest:
             log.info("lane.outbox", partition=self.partition, records=len(rest))
-            await self._bus.publish(rest)
+            await self._bus.publish([self._publisher.sealed(record) for record in rest])
             self.committed.published = row.step
         return dict(row.next_offsets)
 
@@ -209,7 +209,7 @@ class Lane(Generic[S]):
                 return
             tx = draft.transaction()
             try:
-                await self._commit(tx)
+                _, wave = await asyncio.gather(self._commit(tx), self._seal(tx))
                 break
             except asyncpg.UniqueViolationError as error:
                 # Somebody repeats what is not in memory any more: look it up and work the batch out again.
@@ -228,7 +228,7 @@ class Lane(Generic[S]):
         if tx.outgoing:
             self._unsent_since = self._unsent_since or time.time()
             caused_at = {record.topic: record.timestamp / 1000 for record in reversed(batch)}
-            await self._waves.put(Wave(tx.step, [out for out, _ in tx.outgoing], caused_at))
+            await self._waves.put(Wave(tx.step, wave, caused_at))
         self._on_alarm()
 
     def _is_submission(self, record: Record) -> bool:
@@ -318,6 +318,12 @@ class Lane(Generic[S]):
 
     def _subject(self, item: Stored) -> Subject[S]:
         return Subject(item.key, self._handlers.join(item.doc, item.parts), item.positions, tuple(item.folded))
+
+    async def _seal(self, tx: Transaction) -> list[Outgoing]:
+        """What it has to publish, signed while the database has the transaction."""
+        for _ in range(2):
+            await asyncio.sleep(0)  # first the statement is written to its socket
+        return [self._publisher.sealed(record) for record, _ in tx.outgoing]
 
     async def _commit(self, tx: Transaction) -> None:
         """Commits, through failures of the database: an answer that was lost is looked up, never guessed."""

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from chassis.bus import Outgoing
 from chassis.facts import Fact, Incoming
-from qalqan.envelope import Event, to_kafka
+from qalqan.envelope import Event, from_kafka, to_kafka
 from qalqan.events import EVENTS, EventType, type_of
 from qalqan.instants import format_instant
 from qalqan.signing import SigningKey, sign
@@ -17,6 +17,9 @@ from qalqan.topics import REQUEST_TOPICS, Topic, partition_of
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "urn:qalqan:event")
 _KEPT = ("correlationid", "traceparent")
 """Extensions of a submission that stay on the public topic."""
+_SEAL = "ce_dssematerial"
+_SEAL_BYTES = 600
+"""More than a signature's header takes."""
 
 
 def event_type(fact: Fact) -> EventType:
@@ -43,7 +46,11 @@ def public_topic(fact: Fact) -> Topic:
 
 
 class Publisher:
-    """Makes public records: forwards what a state signed byte for byte, signs what this service states."""
+    """Makes public records: forwards what a state signed byte for byte, signs what this service states.
+
+    What it states is stored unsigned (`record`) and signed on its way out (`sealed`): that takes a while, for which the
+    commit need not wait, and an event is the same whenever it is signed, for its id and its core are.
+    """
 
     def __init__(self, source: str, key: SigningKey) -> None:
         self._source = source
@@ -63,7 +70,7 @@ class Publisher:
         ordinal: int = 0,
         followed: Mapping[str, int] | None = None,
     ) -> Outgoing:
-        """The record of a fact. `position` and `mode`: only on the topics of a request.
+        """The record of a fact, not sealed. `position` and `mode`: only on the topics of a request.
 
         `ordinal`: its place in the transaction `step`; `followed`: the next offset of each public topic that its lane
         follows. By these a rebuild folds in the order of the line (`chassis.rebuild`).
@@ -91,19 +98,27 @@ class Publisher:
                 if name in cause.event.extensions:
                     extensions[name] = cause.event.extensions[name]
         key, value, headers = to_kafka(replace(event, extensions=extensions))
-        size = len(key) + len(value) + sum(len(name) + len(content) for name, content in headers)
+        size = len(key) + len(value) + sum(len(name) + len(content) for name, content in headers) + _SEAL_BYTES
         if size > topic.max_message_bytes:
             # Said before the commit: what the broker will never take must not be promised.
             raise ValueError(f"{type(fact.data).__name__} of {subject} has {size} bytes of {topic.max_message_bytes}")
         return Outgoing(topic.name, partition_of(subject, topic.partitions), key, value, headers)
 
+    def sealed(self, record: Outgoing) -> Outgoing:
+        """The record with this service's signature, if it is this service's own word and has none yet."""
+        headers = dict(record.headers)
+        if _SEAL in headers or headers.get("ce_source") != self._source.encode():
+            return record
+        signed = sign(from_kafka(record.key, record.headers, record.value), self._key)
+        assert signed.dssematerial is not None
+        return replace(record, headers=[*record.headers, (_SEAL, signed.dssematerial.encode())])
+
     def _statement(self, fact: Fact, subject: str, now: datetime) -> Event:
-        """What this service states, signed; its id is derived from what it states, so that a repetition is
-        the same."""
+        """What this service states; its id is derived from what it states, so that a repetition is the same."""
         data = fact.data.to_json()
         kind = event_type(fact)
         name = "\n".join((self._source, kind.type, subject, hashlib.sha256(data).hexdigest()))
-        event = Event(
+        return Event(
             id=str(uuid.uuid5(_NAMESPACE, name)),
             source=self._source,
             type=kind.type,
@@ -112,4 +127,3 @@ class Publisher:
             datacontenttype="application/json",
             data=data,
         )
-        return sign(event, self._key)

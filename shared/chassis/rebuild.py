@@ -54,7 +54,7 @@ from chassis.draft import Subject, fold
 from chassis.facts import Fact, Incoming, Refused
 from chassis.handlers import Handlers, S
 from chassis.ledger import Connection, SubjectRow
-from chassis.publication import parse_followed
+from chassis.publication import Publisher, parse_followed
 from qalqan import trust
 from qalqan.access import Access
 from qalqan.envelope import BadEnvelope, Event, from_kafka
@@ -276,7 +276,7 @@ class Fold(Generic[S]):
 _POSITIONED = frozenset(topic.name for topic in REQUEST_TOPICS)
 
 
-async def publish_rest(pool: Pool, bus: Bus) -> int:
+async def publish_rest(pool: Pool, bus: Bus, publisher: Publisher) -> int:
     """Publishes what the outbox of a database still holds, as the next owner of its lanes would; how much that was.
 
     Of a restored backup it is what was published long ago: a repetition, with the same ids and positions.
@@ -284,7 +284,7 @@ async def publish_rest(pool: Pool, bus: Bus) -> int:
     rest: list[Outgoing] = []
     for row in await pool.fetch("select partition, published from lane order by partition"):
         rest.extend(await ledger.load_outbox(pool, row["partition"], row["published"]))
-    await bus.publish(rest)
+    await bus.publish([publisher.sealed(record) for record in rest])
     return len(rest)
 
 

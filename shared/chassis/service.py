@@ -142,7 +142,7 @@ class LaneService(Generic[S]):
             stack.push_async_callback(pool.close)
             await parts.bus.open_to_publish()
             stack.push_async_callback(parts.bus.close)
-            return await publish_rest(pool, parts.bus)
+            return await publish_rest(pool, parts.bus, Publisher(parts.source, parts.key))
 
     async def rebuild(self, progress: Progress) -> Rebuilt:
         """Fills this service's empty tables from the topics (`chassis.rebuild`); it must not run meanwhile."""

@@ -33,6 +33,9 @@ from tests.bench.marks import mark
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
+_SEAL_BYTES = 456
+"""Of a signature's header, which our services add on the way out (`chassis.publication`)."""
+
 _FENCE = """
 update lane set next_offsets = $3::jsonb, step = step + 1, log_time = $4, doc = $5::jsonb
 where partition = $1 and next_offsets = $2::jsonb returning step
@@ -212,7 +215,7 @@ async def work(hop: Hop) -> None:
     """Relays until it is told to stop."""
     _, _, value, blob = hop.template.outbox[-1]
     out = base64.b64decode(value)
-    headers = load_headers(base64.b64decode(blob))
+    headers = [*load_headers(base64.b64decode(blob)), ("ce_dssematerial", bytes(_SEAL_BYTES))]
     rows = await Rows.open(hop) if hop.database else None
     consumer = AIOKafkaConsumer(
         bootstrap_servers=hop.kafka,

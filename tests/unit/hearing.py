@@ -170,7 +170,8 @@ class Hearing:
 
     def _publish(self, fact: Fact, cause: Incoming | None) -> Event:
         same_topic = [event for event in self.topics_written if event.extensions["x"] == public_topic(fact).name]
-        record = Publisher(CONSENSUS, self.network.keys[CONSENSUS]).record(
+        publisher = Publisher(CONSENSUS, self.network.keys[CONSENSUS])
+        record = publisher.record(
             fact,
             self.request_id,
             mode="actual",
@@ -180,7 +181,7 @@ class Hearing:
             members_offset=self.network.registry.next_offset,
             cause=cause,
         )
-        event = event_of(record)
+        event = event_of(publisher.sealed(record))
         # A note for ourselves, where it was written: unsigned, as every extension.
         return replace(event, extensions={**event.extensions, "x": record.topic})
 

@@ -15,6 +15,7 @@ from aiokafka import ConsumerRecord
 from chassis.admission import Record
 from chassis.bus import Outgoing
 from chassis.facts import Incoming
+from chassis.publication import Publisher
 from qalqan.envelope import Event, from_kafka, to_base64, to_kafka
 from qalqan.events import EVENTS, KeyRegistered, MemberRegistered
 from qalqan.fields import Model
@@ -189,12 +190,20 @@ def record(
 
 def published(outgoing: Outgoing, offset: int = 0, at: datetime = T0) -> Record:
     """A record that a service made, as its readers get it."""
+    outgoing = sealed(outgoing)
     return record(outgoing.topic, outgoing.partition, offset, at, outgoing.key, outgoing.value, tuple(outgoing.headers))
 
 
 def event_of(outgoing: Outgoing) -> Event:
     """The event in a record that a service made."""
+    outgoing = sealed(outgoing)
     return from_kafka(outgoing.key, outgoing.headers, outgoing.value)
+
+
+def sealed(outgoing: Outgoing) -> Outgoing:
+    """A record with the signature of the service that made it."""
+    source = dict(outgoing.headers)["ce_source"].decode()
+    return Publisher(source, key_of(source)).sealed(outgoing)
 
 
 def source_of(event: Event) -> Source:

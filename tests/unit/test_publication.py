@@ -125,6 +125,19 @@ def test_what_a_service_states_is_signed_and_says_what_it_says(model: type[Model
     assert "recordedtime" not in event.extensions
 
 
+def test_it_is_signed_on_its_way_out_whenever_that_is() -> None:
+    """What is stored has no signature; a record made of it gets the same one each time; nothing is signed twice, and
+    nobody else's word at all."""
+    stored = made(Fact(example(BallotOpened)))
+    assert "ce_dssematerial" not in dict(stored.headers)
+    out = PUBLISHER.sealed(stored)
+    assert PUBLISHER.sealed(replace(stored)) == out
+    assert PUBLISHER.sealed(out) is out
+    unsigned = replace(stored, headers=[*made(forwarded(submitted())).headers])
+    assert PUBLISHER.sealed(unsigned) is unsigned
+    assert Publisher(service_source(NETWORK, "pledge"), key_of(CONSENSUS)).sealed(stored) is stored
+
+
 def test_its_id_is_of_what_it_states_and_of_nothing_else() -> None:
     """The same statement after a crash is a repetition, whenever and in whichever transaction it is made
     again."""
