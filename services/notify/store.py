@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from chassis.database import Pool
 from chassis.ledger import Database
+from qalqan.topics import PUBLIC
 from services.notify.domain import Entry
 
 CHANNEL = "stream"
@@ -28,6 +29,16 @@ select pg_notify('stream', last_seq::text) is not null from place
 """
 
 
+# One step down the index for each place: grouping would read all that the stream has ever had, at every start.
+_NEXT_OFFSETS = """
+select place.topic, place.partition, last."offset" + 1 as next
+from unnest($1::text[], $2::int[]) place (topic, partition), lateral (
+    select "offset" from event e where (e.topic, e.partition) = (place.topic, place.partition)
+    order by "offset" desc limit 1
+) last
+"""
+
+
 async def append(pool: Database, rows: Sequence[tuple[str, int, int, str]]) -> None:
     """Adds records (topic, partition, offset, body) that are not there yet, and wakes every replica's readers.
 
@@ -39,8 +50,9 @@ async def append(pool: Database, rows: Sequence[tuple[str, int, int, str]]) -> N
 
 
 async def next_offsets(pool: Pool) -> dict[tuple[str, int], int]:
-    """The next offset to read of each (topic, partition)."""
-    rows = await pool.fetch('select topic, partition, max("offset") + 1 as next from event group by topic, partition')
+    """The next offset to read of each (topic, partition) that was read before."""
+    places = [(topic.name, partition) for topic in PUBLIC for partition in range(topic.partitions)]
+    rows = await pool.fetch(_NEXT_OFFSETS, [topic for topic, _ in places], [partition for _, partition in places])
     return {(row["topic"], row["partition"]): row["next"] for row in rows}
 
 

@@ -10,24 +10,30 @@ from pathlib import Path
 
 import uvloop
 
+from tests.bench.closed import closed_requests
 from tests.bench.cold import cold_demo_s
 from tests.bench.figures import Figure, show
 from tests.bench.ground import Ground, progress, standing
 from tests.bench.line import last_vote_to_authorized, request_to_ballot
 from tests.bench.memory import idle_memory_mb
 from tests.bench.quix import votes_per_second_vs_quix
+from tests.bench.recovery import recovery_s
 from tests.bench.votes import votes_per_second
 from tests.bench.where import where
 
-# In this order: memory is measured before the services have worked.
+# In this order: memory is measured before the services have worked, and what is killed is killed last.
 ON_A_RUNNING_SYSTEM: dict[str, Callable[[Ground], Awaitable[list[Figure]]]] = {
     "idle_memory_mb": idle_memory_mb,
     "last_vote_to_authorized": last_vote_to_authorized,
     "request_to_ballot": request_to_ballot,
     "votes_per_second": votes_per_second,
     "votes_per_second_vs_quix": votes_per_second_vs_quix,
+    "recovery_s": recovery_s,
 }
-ALONE: dict[str, Callable[[], Awaitable[list[Figure]]]] = {"cold_demo_s": cold_demo_s}
+ALONE: dict[str, Callable[[], Awaitable[list[Figure]]]] = {
+    "cold_demo_s": cold_demo_s,
+    "closed_requests": closed_requests,
+}
 NOT_YET = {
     "allocation_vs_first_come": "comes with the optimiser",
 }

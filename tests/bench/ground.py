@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
+from aiokafka.structs import RecordMetadata
 from rich.console import Console
 
 from deploy.local.stack import Stack
@@ -80,9 +81,9 @@ class Ground:
         record_key, value, headers = to_kafka(sign(event, key))
         return Signed(kind.inbox.name, record_key, value, headers)
 
-    async def send(self, record: Signed) -> None:
-        """Hands a record to the producer, which sends it at once; does not wait for the broker."""
-        await self.producer.send(record.topic, record.value, key=record.key, headers=record.headers)
+    async def send(self, record: Signed) -> "asyncio.Future[RecordMetadata]":
+        """Hands a record to the producer, which sends it at once; the future waits for the broker."""
+        return await self.producer.send(record.topic, record.value, key=record.key, headers=record.headers)
 
 
 @contextlib.asynccontextmanager

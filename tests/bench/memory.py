@@ -7,10 +7,10 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from deploy.local.roles import SERVICES
 from tests.bench.figures import Figure, Side
 from tests.bench.ground import Ground, progress
 
-_SERVICES = ("request", "pledge", "consensus", "notify", "secretariat")
 _SAMPLES = 5
 _BARE = """
 import aiokafka, asyncpg, fastapi, faststream.kafka, nacl.signing, pydantic, structlog, uvicorn, uvloop
@@ -26,11 +26,11 @@ async def idle_memory_mb(ground: Ground) -> list[Figure]:
     ours, theirs = [], []
     with _bare_processes() as bare:
         for _ in range(_SAMPLES):
-            pids = [ground.stack.run()["pids"][name] for name in _SERVICES]
-            ours.append(_of(pids))
-            theirs.append(_of(bare))
+            pids = [ground.stack.run()["pids"][name] for name in SERVICES]
+            ours.append(memory_mb(pids))
+            theirs.append(memory_mb(bare))
             await asyncio.sleep(1.0)
-    each = {name: round(_of([pid])["Pss"], 1) for name, pid in ground.stack.run()["pids"].items()}
+    each = {name: round(memory_mb([pid])["Pss"], 1) for name, pid in ground.stack.run()["pids"].items()}
     return [
         Figure(
             "idle_memory_mb",
@@ -53,8 +53,7 @@ async def idle_memory_mb(ground: Ground) -> list[Figure]:
 @contextlib.contextmanager
 def _bare_processes() -> Iterator[list[int]]:
     processes = [
-        subprocess.Popen([sys.executable, "-c", _BARE], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        for _ in _SERVICES
+        subprocess.Popen([sys.executable, "-c", _BARE], stdin=subprocess.PIPE, stdout=subprocess.PIPE) for _ in SERVICES
     ]
     try:
         for process in processes:
@@ -66,7 +65,7 @@ def _bare_processes() -> Iterator[list[int]]:
             process.communicate(b"\n")
 
 
-def _of(pids: Iterable[int]) -> dict[str, float]:
+def memory_mb(pids: Iterable[int]) -> dict[str, float]:
     """MB (10^6 bytes) of these processes together, from /proc/<pid>/smaps_rollup."""
     total = {"Pss": 0.0, "Rss": 0.0}
     for pid in pids:

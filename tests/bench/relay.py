@@ -16,6 +16,7 @@ import sys
 from collections.abc import AsyncIterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import asyncpg
@@ -149,20 +150,28 @@ class Rows:
 
     @classmethod
     async def open(cls, hop: Hop) -> "Rows":
-        """A schema with the tables of a service, and its lanes."""
+        """A schema with the tables of a service, and its lanes: made, or as a hop that was killed left them."""
         schema = f"bench_{hop.name.replace('-', '_')}"
         connection: Connection = await asyncpg.connect(
             hop.database, server_settings={"search_path": schema, "application_name": schema, "jit": "off"}
         )
+        rows = cls(connection, hop)
+        if await connection.fetchval("select 1 from pg_namespace where nspname = $1", schema):
+            for lane in await connection.fetch("select partition, next_offsets from lane"):
+                rows._offsets[lane["partition"]] = json.loads(lane["next_offsets"])[hop.source]
+            return rows
         await connection.execute(f"create schema {schema}")
         for table in LANE_TABLES:
             await connection.execute(table)
-        rows = cls(connection, hop)
         for partition in range(KEYED_PARTITIONS):
             await connection.execute(
                 "insert into lane (partition, next_offsets) values ($1, $2)", partition, rows._at(0)
             )
         return rows
+
+    def next_offset(self, partition: int) -> int:
+        """Of the source, the next one to relay: where a hop that was killed goes on."""
+        return self._offsets.get(partition, 0)
 
     def _at(self, offset: int) -> str:
         return json.dumps({self._source: offset, **self._others})
@@ -204,10 +213,16 @@ class Rows:
 
 
 class _Assigned(ConsumerRebalanceListener):  # type: ignore[misc]
+    def __init__(self, consumer: AIOKafkaConsumer, rows: Rows | None) -> None:
+        self._consumer = consumer
+        self._rows = rows
+
     async def on_partitions_revoked(self, revoked: list[TopicPartition]) -> None:
         pass
 
     async def on_partitions_assigned(self, assigned: list[TopicPartition]) -> None:
+        for tp in assigned if self._rows is not None else ():
+            self._consumer.seek(tp, self._rows.next_offset(tp.partition))
         print("ready", flush=True)
 
 
@@ -229,11 +244,13 @@ async def work(hop: Hop) -> None:
     )
     async with producing(hop.kafka) as producer:
         await consumer.start()
-        consumer.subscribe([hop.source], listener=_Assigned())
+        consumer.subscribe([hop.source], listener=_Assigned(consumer, rows))
         try:
             while True:
                 for batch in (await consumer.getmany(timeout_ms=1000)).values():
                     for record in batch:
+                        if rows is not None and record.offset < rows.next_offset(record.partition):
+                            continue  # read again after a rebalance
                         name = f"{hop.source}|{record.key.decode()}"
                         mark(f"{hop.name}.polled", name)
                         if rows is not None:
@@ -308,4 +325,5 @@ async def _until_told(hop: Hop) -> None:
 
 
 if __name__ == "__main__":
-    uvloop.run(_until_told(_hop(json.loads(sys.stdin.readline()))))
+    told = Path(sys.argv[1]).read_text() if len(sys.argv) > 1 else sys.stdin.readline()
+    uvloop.run(_until_told(_hop(json.loads(told))))
