@@ -3,7 +3,6 @@
 import json
 import logging
 import os
-import shutil
 import signal
 import ssl
 import subprocess
@@ -20,7 +19,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from deploy.local.errors import DISK_FULL, CannotStart, explain
+from deploy.local.disk import no_room
+from deploy.local.errors import CannotStart, explain
 
 app = typer.Typer(no_args_is_help=True, help="Run the whole system on this machine.")
 console = Console()
@@ -34,8 +34,6 @@ DEFAULT_HOME = Path(".qalqan")
 DOWN_PATIENCE_S = 90.0
 NOT_OURS = "not ours"
 _READY_FD = "QALQAN_READY_FD"
-_ROOM_BYTES = 16 * 1024 * 1024
-"""The next segment of the database's log: with less it will soon take nothing any more."""
 
 
 @app.command()
@@ -90,7 +88,7 @@ def status(home: Home = DEFAULT_HOME) -> None:
         table.add_column(column)
     well = True
     for name, address in {**run["http"], **_brokers(run), "postgres": _place(run["database"])}.items():
-        health = _no_room(home / name) or _health(name, run, address)
+        health = no_room(home / name) or _health(name, run, address)
         well &= health in ("well", NOT_OURS)
         table.add_row(
             name,
@@ -120,14 +118,6 @@ def _health(name: str, run: dict[str, Any], address: str) -> str:
         )
     except OSError as error:
         return f"does not answer ({error.strerror or error})"
-
-
-def _no_room(data: Path) -> str | None:
-    """What is to be said of a broker or database of ours whose disk is full; None: there is room, or no such data."""
-    if not data.is_dir():
-        return None
-    left = shutil.disk_usage(data).free
-    return None if left >= _ROOM_BYTES else f"{DISK_FULL} ({left >> 10} KiB left)"
 
 
 def _brokers(run: dict[str, Any]) -> dict[str, str]:

@@ -19,7 +19,8 @@ from pydantic import ValidationError
 
 from deploy.local import acls, kafka, postgres, roles, topics
 from deploy.local.cluster import NODES, PORTS_A_NODE, Cluster, name_of
-from deploy.local.errors import CannotStart, explain
+from deploy.local.disk import no_room
+from deploy.local.errors import DISK_FULL, CannotStart, explain
 from deploy.local.jars import cache_dir, kafka_jars
 from deploy.local.lock import HomeLock
 from deploy.local.migrate import migrate_all
@@ -114,10 +115,14 @@ class Infrastructure:
 
     def _changed(self, process: Supervised) -> None:
         """A process was started or became ready; called from its thread."""
+        name = process.program.name
         if process.restarts > 0 and not process.ready and not self._stopping:
-            why = f"exit code {process.exit_code}" + (f", {process.ended_because}" if process.ended_because else "")
+            cause = process.ended_because
+            if cause is None and process.exit_code and process.exit_code > 0 and no_room(self.home / name):
+                cause = DISK_FULL  # which may be why its log does not say so
+            why = f"exit code {process.exit_code}" + (f", {cause}" if cause else "")
             with contextlib.suppress(OSError):  # where it would be read there may be no room
-                self._tell(f"{process.program.name} ended ({why}) and was started again.")
+                self._tell(f"{name} ended ({why}) and was started again.")
 
     def _supervise(self, process: Supervised) -> Supervised:
         with self._starting:

@@ -77,9 +77,9 @@ class Audience:
                             missing.discard(told.place)
                             if not missing:
                                 break
-        told = self._reader.told
-        assert [each.seq for each in told] == list(range(self.begins_after + 1, self.begins_after + 1 + len(told)))
-        places = [each.place for each in told]
+        heard = self._reader.told
+        assert [each.seq for each in heard] == list(range(self.begins_after + 1, self.begins_after + 1 + len(heard)))
+        places = [each.place for each in heard]
         assert len(set(places)) == len(places)
         reached: dict[tuple[str, int], int] = {}
         for topic, partition, offset in places:

@@ -1,9 +1,10 @@
-"""A system whose database has a disk of its own, small enough to be filled for real."""
+"""A system whose database, or all of it, has a disk of its own, small enough to be filled for real."""
 
 import asyncio
 import contextlib
 import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -49,29 +50,37 @@ def own_disk(place: Path, size_mib: int) -> list[str]:
 
 
 class SmallDisk:
-    """`qalqan up` with its database on a file system of its own."""
+    """`qalqan up` with a part of its home on a file system of its own."""
 
-    def __init__(self, home: Path, runner: "subprocess.Popen[bytes]") -> None:
-        self.home = home
+    def __init__(self, home: Path, part: str, runner: "subprocess.Popen[bytes]") -> None:
+        self._home = home
+        self._inside = Path(f"/proc/{runner.pid}/root{home}")
+        """The home as the runner sees it: its mount is in no other's view."""
+        self._disk = self._inside / part
         self._runner = runner
-        self.database = Path(f"/proc/{runner.pid}/root{home}/postgres")
-        """The file system, as this process reaches it."""
 
     @property
     def run(self) -> RunInfo:
-        """run.json as it is now."""
-        return RunInfo.load(self.home / "run.json")
+        """run.json as it is now, with paths that are good here."""
+        run = RunInfo.load(self._inside / "run.json")
+        here = {name: str(self._inside / Path(path).name) for name, path in (("keys", run.keys), ("root", run.root))}
+        return run.model_copy(update=here)
+
+    @property
+    def told(self) -> str:
+        """What the runner told people."""
+        return runner_log(self._home).read_text(errors="replace")
 
     def log(self, name: str) -> str:
-        """What a process of it has logged; `runner`: what it told people."""
-        return (self.home / "logs" / f"{name}.log").read_text(errors="replace")
+        """What a process of it has logged."""
+        return (self._inside / "logs" / f"{name}.log").read_text(errors="replace")
 
     def status(self) -> tuple[int, str]:
         """`qalqan status`: exit code and what it says."""
         inside = ["nsenter", f"--target={self._runner.pid}", "--mount"]
         if os.geteuid() != 0:
             inside += ["--user", "--preserve-credentials"]
-        command = [*inside, *_qalqan("status", self.home)]
+        command = [*inside, *_qalqan("status", self._home)]
         wide = with_environment({"COLUMNS": "200"})
         told = subprocess.run(command, env=wide, capture_output=True, text=True, check=False)
         return told.returncode, told.stdout + told.stderr
@@ -87,7 +96,7 @@ class SmallDisk:
     @contextlib.contextmanager
     def full(self) -> Iterator[None]:
         """Not a page is free while the block runs, whatever the database itself gives back meanwhile."""
-        ballast, freed = self.database / "ballast", threading.Event()
+        ballast, freed = self._disk / "ballast", threading.Event()
         keeper = threading.Thread(target=_keep_full, args=(ballast, freed), name="ballast")
         try:
             fill(ballast)
@@ -102,18 +111,32 @@ class SmallDisk:
     async def need_new_log(self) -> None:
         """Makes the database begin new segments of its log until it cannot and dies, as in time it does by itself."""
         with contextlib.suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
-            connection = await asyncpg.connect(self.run.database)
             while True:
-                await connection.execute("select pg_switch_wal(), pg_logical_emit_message(false, 'chaos', 'full')")
+                await self.begin_log_segment()
+
+    async def begin_log_segment(self) -> None:
+        """Makes the database go on in a new segment of its log, with 16 MiB set aside for what comes."""
+        connection = await asyncpg.connect(self.run.database)
+        try:
+            await connection.execute("select pg_switch_wal(), pg_logical_emit_message(true, 'chaos', 'new')")
+        finally:
+            await connection.close()
+
+
+def runner_log(home: Path) -> Path:
+    """Where the runner's own words go: beside the home, whose disk may be full."""
+    return home.with_suffix(".log")
 
 
 @contextlib.asynccontextmanager
-async def system_on_a_small_disk(home: Path, size_mib: int) -> AsyncIterator[SmallDisk]:
-    """From when it is ready until it is stopped."""
-    place = home / "postgres"
+async def system_on_a_small_disk(home: Path, size_mib: int, part: str = "postgres") -> AsyncIterator[SmallDisk]:
+    """From when it is ready until it is stopped. `part`: the folder of the home that is a disk of its own (".": all).
+
+    The logs are kept in `home/logs` also where the home is gone with the runner.
+    """
+    place = home / part
     place.mkdir(parents=True)
-    (home / "logs").mkdir()
-    with (home / "logs" / "runner.log").open("ab") as log:
+    with runner_log(home).open("wb") as log:
         runner = subprocess.Popen(  # noqa: ASYNC220 - it returns at once
             [*own_disk(place, size_mib), *_qalqan("up", home)],
             env=with_environment(_EMBEDDED),
@@ -121,11 +144,13 @@ async def system_on_a_small_disk(home: Path, size_mib: int) -> AsyncIterator[Sma
             stdout=log,
             stderr=log,
         )
-    system = SmallDisk(home, runner)
+    system = SmallDisk(home, part, runner)
     try:
         await _ready(system, runner)
         yield system
     finally:
+        if part == ".":
+            shutil.copytree(system._inside / "logs", home / "logs", dirs_exist_ok=True)
         runner.send_signal(signal.SIGTERM)
         try:
             await asyncio.to_thread(runner.wait, _STOPPED_WITHIN_S)
@@ -140,7 +165,7 @@ async def _ready(system: SmallDisk, runner: "subprocess.Popen[bytes]") -> None:
             with contextlib.suppress(NotRunning):
                 if len(system.run.pids) == 7:
                     return
-            assert runner.poll() is None, system.log("runner")
+            assert runner.poll() is None, system.told
             await asyncio.sleep(0.05)
 
 
