@@ -23,6 +23,8 @@ HEALTHY_AFTER_S = 5.0
 (CONTRACT "The runner")."""
 BACKOFF_FIRST_S, BACKOFF_MOST_S = 0.1, 5.0
 POLL_S = 0.03
+REFUSES = 3
+"""The exit code of a service whose database and topics do not belong together (`chassis.recovery`): one must act."""
 _LOOK_BACK_BYTES = 64 * 1024
 
 _PR_SET_PDEATHSIG = 1
@@ -132,7 +134,6 @@ class Supervised:
         except Exception as error:  # the thread must live on, whatever it was
             self._failure = _as_sentence(error, self.program.name)
             return None
-        self._failure = None
         if self._stopping.is_set():  # stop() may have looked before there was a process
             self._signal(self.program.stop_signal)
         self.restarts += 1
@@ -142,11 +143,14 @@ class Supervised:
             with contextlib.suppress(OSError):
                 if self.program.answers() and process.poll() is None:
                     ready_at = time.monotonic()
+                    self._failure = None
                     self._ready.set()
                     self._tell_of_change()
                     break
             time.sleep(POLL_S)
         self.exit_code = process.wait()
+        if self.exit_code == REFUSES:
+            self._failure = CannotStart(f"{self.program.name} refuses to start: {self._last_words()}")
         # What was killed has not ended of what it complained about before.
         self.ended_because = known_cause(self._said_since(self._life_from)) if self.exit_code > 0 else None
         self.program.after_exit(self.exit_code)

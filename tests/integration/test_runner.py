@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -19,6 +20,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
+from chassis import recovery
 from deploy.local import roles
 from deploy.local.errors import CannotStart
 from deploy.local.infrastructure import Infrastructure
@@ -27,7 +29,7 @@ from deploy.local.keys import STATES, identity
 from deploy.local.lock import holder
 from deploy.local.ports import free_ports
 from deploy.local.private import secret
-from deploy.local.process import Program, Supervised
+from deploy.local.process import REFUSES, Program, Supervised
 from deploy.local.roles import SERVICES
 from deploy.local.stack import Stack
 from qalqan import topics
@@ -235,6 +237,20 @@ def test_a_process_that_dies_is_started_again_at_once_and_one_that_keeps_dying_w
     process.stop()
     pauses = [later - earlier for earlier, later in pairwise(starts)]
     assert pauses[0] < 0.4 <= pauses[3]
+
+
+def test_one_that_refuses_to_start_is_not_waited_for(tmp_path: Path) -> None:
+    """A service whose database and topics do not belong together says so and what to do: that is told at once."""
+    command = partial(list[str], [sys.executable, "-c", f"print('rebuild it'); raise SystemExit({recovery.EXIT_CODE})"])
+    program = Program("stubborn", command, answers=lambda: False, log=tmp_path / "stubborn.log", patience_s=3600)
+    process = Supervised(program)
+    process.start()
+    try:
+        with pytest.raises(CannotStart, match='stubborn refuses to start: its last words were "rebuild it"'):
+            process.wait_ready()
+    finally:
+        process.stop()
+    assert recovery.EXIT_CODE == REFUSES
 
 
 def test_development_keys_are_private_and_their_registrations_hold(tmp_path: Path) -> None:
