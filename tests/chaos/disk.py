@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import errno
+import fcntl
 import os
 import shutil
 import signal
@@ -25,6 +26,8 @@ _EMBEDDED = dict.fromkeys(("KAFKA_BOOTSTRAP_SERVERS", "DATABASE_URL"))
 """Not somebody else's broker or database, also where the environment names them."""
 _READY_WITHIN_S = 90.0
 _STOPPED_WITHIN_S = 30.0
+_NS_GET_USERNS = 0xB701
+"""ioctl_ns(2)."""
 _CHUNK_BYTES, _PAGE_BYTES = 1 << 20, 1 << 12
 _TAKEN_AGAIN_AFTER_S = 0.02
 
@@ -77,12 +80,23 @@ class SmallDisk:
 
     def status(self) -> tuple[int, str]:
         """`qalqan status`: exit code and what it says."""
-        inside = ["nsenter", f"--target={self._runner.pid}", "--mount"]
+        view = os.open(f"/proc/{self._runner.pid}/ns/mnt", os.O_RDONLY)
+        owner = fcntl.ioctl(view, _NS_GET_USERNS)  # in whose namespace the user could mount: root has his own
+        inside = ["nsenter", f"--mount=/proc/self/fd/{view}"]
         if os.geteuid() != 0:
-            inside += ["--user", "--preserve-credentials"]
-        command = [*inside, *_qalqan("status", self._home)]
-        wide = with_environment({"COLUMNS": "200"})
-        told = subprocess.run(command, env=wide, capture_output=True, text=True, check=False)
+            inside += [f"--user=/proc/self/fd/{owner}", "--preserve-credentials"]
+        try:
+            told = subprocess.run(
+                [*inside, *_qalqan("status", self._home)],
+                env=with_environment({"COLUMNS": "200"}),
+                capture_output=True,
+                text=True,
+                check=False,
+                pass_fds=[view, owner],
+            )
+        finally:
+            os.close(view)
+            os.close(owner)
         return told.returncode, told.stdout + told.stderr
 
     def well(self) -> bool:
