@@ -41,6 +41,9 @@ class Follower:
         """Reads `members` to its end, then goes on following it."""
         self._asker = member_consumer(self._kafka, f"{self._replica}.members.end")
         await self._asker.start()
+        # It reads nothing. Asked about a partition that it was not assigned, a consumer pauses for 100 ms first.
+        self._asker.assign([_TP])
+        self._asker.pause(_TP)
         consumer = member_consumer(self._kafka, f"{self._replica}.members")
         await consumer.start()
         consumer.assign([_TP])
