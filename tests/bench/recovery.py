@@ -7,9 +7,11 @@ import os
 import random
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
@@ -18,11 +20,12 @@ from qalqan.events import type_of
 from qalqan.runinfo import RunInfo
 from qalqan.topics import DECISIONS, KEYED_PARTITIONS
 from tests.bench.figures import Figure, Side
-from tests.bench.ground import Ground, Reader, Record, Signed, new_request_ids, opened, progress
+from tests.bench.ground import Ground, Reader, Record, Signed, new_request_ids, opened, progress, standing
 from tests.bench.relay import Hop, template
 from tests.conftest import request_data
 
-_SERVICE_KILLS, _BROKER_KILLS = 8, 4
+_SERVICE_KILLS, _BROKER_KILLS = 6, 4
+_SEED = 2023
 _BEAT_S = 0.1
 _BEATS_A_REQUEST = 3
 _REST_S = (HEALTHY_AFTER_S + 0.5, HEALTHY_AFTER_S + 2.5)
@@ -83,8 +86,18 @@ def _answered(beats: Sequence[Beat], since_ms: float) -> list[Record]:
     return [beat.answer.result()[1] for beat in beats if beat.sent_ms > since_ms and beat.answer.done()]
 
 
-async def recovery_s(ground: Ground) -> list[Figure]:
-    """Kills of the consensus service and of the broker, at random moments under a steady load."""
+async def recovery_s() -> list[Figure]:
+    """Kills of the consensus service and of the broker, at random moments under a steady load, in a system of its own.
+
+    What has to be loaded counts: some 2,000 requests are open, each one vote short of its decision.
+    """
+    with tempfile.TemporaryDirectory(prefix="qalqan-bench-") as place:
+        async with standing(Path(place), 0, _SEED) as ground:
+            return await measured(ground)
+
+
+async def measured(ground: Ground) -> list[Figure]:
+    """As `recovery_s`, on this system."""
     seconds = (2 * _SERVICE_KILLS + _BROKER_KILLS) * (_REST_S[1] + 2.0) + _BROKER_KILLS * 6.0 + _SPARE_S
     progress.print(f"Opening {seconds / _BEAT_S:.0f} ballots, each one vote short ...")
     ballots = await opened(ground, new_request_ids(int(seconds / _BEAT_S)))
