@@ -42,7 +42,7 @@ def draw(rows: Sequence[Row], title: str, warmup_minutes: float, target: Path) -
             memory.plot(minutes, values, color=_GREY, ls=dash, lw=1.1, label=f"{name} (RSS)")
         latency.plot(minutes, [row["p99_ms"] for row in rows], color=_GREY, lw=0.9, label="p99 of each sample")
         latency.plot(minutes, [row["p50_ms"] for row in rows], color=_BLACK, lw=1.3, label="p50 of each sample")
-        memory.set_ylabel("memory, MB (PSS)")
+        memory.set_ylabel("memory, MB (own pages)")
         lag.set_ylabel("lag, records not yet handled")
         latency.set_ylabel("last vote → authorised, ms")
         latency.set_xlabel("minutes")

@@ -99,7 +99,8 @@ class Sampler:
         self.restarts += sum(self._pids.get(name, pid) != pid for name, pid in pids.items())
         self._pids = pids
         backends = [pids["postgres"], *(child.pid for child in psutil.Process(pids["postgres"]).children())]
-        row = {f"{service}_mb": _pss_mb(pids[service]) for service in SERVICES}
+        # Its own pages alone: what it shares of files moves with whoever else has them open.
+        row = {f"{service}_mb": _resident_mb(pids[service])[0] for service in SERVICES}
         row["kafka_rss_mb"] = sum(_resident_mb(pids["kafka"]))
         row["postgres_rss_mb"] = _together_mb(backends)
         burnt = {service: _processor_s([pids[service]]) for service in SERVICES}
@@ -109,14 +110,6 @@ class Sampler:
             row[f"{name}_cpu"] = max(0.0, used - self._burnt.get(name, used)) / seconds * 100 if seconds else 0.0
         self._burnt = burnt
         return row
-
-
-def _pss_mb(pid: int) -> float:
-    """Proportional set size: a page that n processes share counts as an n-th (as in `tests.bench.memory`)."""
-    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-        if line.startswith("Pss:"):
-            return int(line.split()[1]) * 1024 / 1e6
-    raise ValueError(f"/proc/{pid}/smaps_rollup has no Pss")
 
 
 def _resident_mb(pid: int) -> tuple[float, float]:

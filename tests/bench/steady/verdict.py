@@ -9,10 +9,10 @@ from tests.bench.steady.sample import Row
 
 RULE = (
     "After the warm-up, the last quarter of the samples against the first, median against median. Flat is: the memory "
-    "(PSS) of the five services together grew by at most 5 %, and of none by more than 10 % and 5 MB; a service's lag "
-    "by at most a tenth of a second's submissions, and no sample shows more than ten seconds' of them; the latency's "
-    "p50 by at most 10 %, its p99 by at most 25 %. And at least 99 % of the requests asked for came to their end, none "
-    "was lost, nothing was rejected and no process started again."
+    "(own pages) of the five services together grew by at most 5 %, and of none by more than 10 % and 5 MB; a "
+    "service's lag by at most a tenth of a second's submissions, and no sample shows more than ten seconds' of them; "
+    "the latency's p50 by at most 10 %, its p99 by at most 25 %. And at least 99 % of the requests asked for came to "
+    "their end, none was lost, nothing was rejected and no process started again."
 )
 _TOGETHER, _EACH, _EACH_MB = 1.05, 1.10, 5.0
 _P50, _P99 = 1.10, 1.25
