@@ -30,7 +30,8 @@ _SERVER_OPTIONS = {
     "listen_addresses": LOOPBACK,
     "unix_socket_directories": "",  # a socket's path is limited to 107 bytes; QALQAN_HOME's is not
     "max_connections": "200",
-    "shared_buffers": "64MB",
+    # Taken as it is used. With a long history each identity falls on another page: they should not push each other out.
+    "shared_buffers": "256MB",
     "fsync": "on",
     "synchronous_commit": "on",
     "jit": "off",
