@@ -26,6 +26,9 @@ OWNER = "qalqan"
 ROOTLESS = "nobody"
 """Whom PostgreSQL runs as when we are root, since it refuses root."""
 
+_UP_WITHIN_S = 600.0
+"""Far longer than it takes to recover. A server whose checkpointer hung on a full disk would have waited for ever."""
+
 _SERVER_OPTIONS = {
     "listen_addresses": LOOPBACK,
     "unix_socket_directories": "",  # a socket's path is limited to 107 bytes; QALQAN_HOME's is not
@@ -35,6 +38,8 @@ _SERVER_OPTIONS = {
     "fsync": "on",
     "synchronous_commit": "on",
     "jit": "off",
+    # A crash ends the server, and the runner starts it anew: left to itself on a full disk it goes round and round.
+    "restart_after_crash": "off",
     "log_checkpoints": "off",
     "log_line_prefix": "%m [%p] %q%u ",
 }
@@ -64,6 +69,7 @@ def database(home: Path, port: int, password: str) -> Program:
         answers=lambda: answers(port),
         log=home / "logs" / "postgres.log",
         before_start=make_ready,
+        hopeless_after_s=_UP_WITHIN_S,
         stop_signal=signal.SIGINT,  # "fast": ends sessions, writes a checkpoint
         parent_death=None if as_whom else signal.SIGINT,
     )

@@ -6,6 +6,7 @@ when the *thread* that started it ends, so a runner killed with -9 leaves nothin
 
 import contextlib
 import ctypes
+import math
 import os
 import signal
 import subprocess
@@ -42,7 +43,7 @@ class Program:
     `environment`: what differs from the runner's own (None: not there). `command` is asked anew at each
     start; `after_exit` gets the exit code; `answers` returns True once the program serves (OSError means not
     yet). `parent_death`: the signal the kernel sends when the runner dies (None: the command sees to that
-    itself).
+    itself). `hopeless_after_s`: a process that has not answered by then is killed, and started again.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Program:
     stop_signal: signal.Signals = signal.SIGTERM
     parent_death: signal.Signals | None = signal.SIGKILL
     patience_s: float = 60.0
+    hopeless_after_s: float = math.inf
     stop_patience_s: float = 10.0
 
 
@@ -138,7 +140,7 @@ class Supervised:
             self._signal(self.program.stop_signal)
         self.restarts += 1
         self._tell_of_change()
-        ready_at = None
+        ready_at, begun = None, time.monotonic()
         while process.poll() is None and not self._stopping.is_set():
             with contextlib.suppress(OSError):
                 if self.program.answers() and process.poll() is None:
@@ -147,6 +149,8 @@ class Supervised:
                     self._ready.set()
                     self._tell_of_change()
                     break
+            if time.monotonic() - begun > self.program.hopeless_after_s:
+                self._signal(signal.SIGKILL)
             time.sleep(POLL_S)
         self.exit_code = process.wait()
         if self.exit_code == REFUSES:

@@ -253,6 +253,20 @@ def test_one_that_refuses_to_start_is_not_waited_for(tmp_path: Path) -> None:
     assert recovery.EXIT_CODE == REFUSES
 
 
+def test_a_process_that_never_answers_is_killed_and_started_again(tmp_path: Path) -> None:
+    (port,) = free_ports(1)
+    command = [sys.executable, "-c", "import time; time.sleep(60)"]
+    program = Program("mute", lambda: command, lambda: port < 0, tmp_path / "mute.log", hopeless_after_s=0.3)
+    process = Supervised(program)
+    process.start()
+    deadline = time.monotonic() + PATIENCE_S
+    while process.restarts < 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    assert process.exit_code == -signal.SIGKILL
+    process.stop()
+
+
 def test_development_keys_are_private_and_their_registrations_hold(tmp_path: Path) -> None:
     made = identity(tmp_path)
     assert identity(tmp_path).genesis() == made.genesis()  # made once
