@@ -188,7 +188,7 @@ async def _bound_log(run: RunInfo) -> None:
     """Keeps the database's log short: it would take a gibibyte, and fill the disk by itself for good."""
     connection = await asyncpg.connect(run.database)
     try:
-        for setting, size in (("min_wal_size", "32MB"), ("max_wal_size", "64MB")):
+        for setting, size in (("min_wal_size", "32MB"), ("max_wal_size", "160MB")):
             await connection.execute(f"alter system set {setting} = '{size}'")
         await connection.execute("select pg_reload_conf()")
     finally:

@@ -112,6 +112,7 @@ async def the_log_cannot_go_on(scene: Scene, chance: random.Random) -> None:
         os.kill(system.run.pids[service], signal.SIGKILL)
         await post(scene)
         await until(lambda: deaths(system) > died + 1, "the database is not tried again", _WELL_WITHIN_S)
+        assert 'PANIC:  could not write to file "pg_wal/' in system.log("postgres")
         assert "postgres ended (exit code 1, the disk is full) and was started again." in system.told
         code, words = await asyncio.to_thread(system.status)
         assert code == 1
@@ -135,7 +136,7 @@ async def everything_stands_still(scene: Scene, chance: random.Random) -> None:
 
 
 FILLED: dict[str, tuple[int, int, Fill]] = {
-    "postgres": (256, ROUNDS, the_database_stands_still),
+    "postgres": (384, ROUNDS, the_database_stands_still),
     **({".": (640, max(1, ROUNDS // 5), everything_stands_still)} if ROUNDS > 1 else {}),
 }
 """By the part of the home that is a disk of its own: its size in MiB, how often it is filled and freed, and how."""
