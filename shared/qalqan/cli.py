@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 OWN: Final = {
+    "contract": "qalqan.contract:app",
     "keys": "qalqan.keys:app",
     "replay": "qalqan.replay.command:replay",
     "submit": "qalqan.submit:submit",

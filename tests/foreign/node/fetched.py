@@ -1,6 +1,6 @@
-"""Node.js from its wheel, and kafkajs for the client: fetched once through npm, checked against package.json's digest.
+"""Node.js from its wheel, and packages of npm: fetched once, checked against package.json's digests.
 
-There is no package-lock.json: it would name the registry. kafkajs depends on nothing, so that one digest is a lock.
+There is no package-lock.json: it would name the registry. Nothing here depends on more, so that the digests are a lock.
 """
 
 import base64
@@ -24,28 +24,33 @@ HERE = Path(__file__).parent
 
 def node_modules() -> Path:
     """A folder `node_modules` with kafkajs in it. RuntimeError: it cannot be had, or is not what was pinned."""
-    package = json.loads((HERE / "package.json").read_text())
-    (name, version), pinned = *package["dependencies"].items(), package["integrity"]
+    return package("kafkajs").parent
+
+
+def package(name: str) -> Path:
+    """A package's own folder, of the version that package.json pins. RuntimeError as `node_modules`."""
+    manifest = json.loads((HERE / "package.json").read_text())
+    version = {**manifest["dependencies"], **manifest["devDependencies"]}[name]
     folder = Path(os.environ.get("QALQAN_CACHE") or platformdirs.user_cache_dir("qalqan")) / "npm" / f"{name}-{version}"
-    modules = folder / "node_modules"
-    if not (modules / name).exists():
+    unpacked = folder / "node_modules" / name
+    if not unpacked.exists():
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder) as stage:
             tarball = _packed(f"{name}@{version}", Path(stage))
             digest = base64.b64encode(hashlib.sha512(tarball.read_bytes()).digest()).decode()
-            if pinned[name] != f"sha512-{digest}":
+            if manifest["integrity"][name] != f"sha512-{digest}":
                 raise RuntimeError(f"{name}@{version} is refused: sha512-{digest}, not as package.json has it")
             with tarfile.open(tarball) as archive:
                 archive.extractall(stage, filter="data")
-            modules.mkdir(exist_ok=True)
-            (Path(stage) / "package").replace(modules / name)
-    return modules
+            unpacked.parent.mkdir(parents=True, exist_ok=True)
+            (Path(stage) / "package").replace(unpacked)
+    return unpacked
 
 
-def _packed(package: str, stage: Path) -> Path:
-    command = [NODE, NPM, "pack", package, "--silent", "--pack-destination", stage]
+def _packed(named: str, stage: Path) -> Path:
+    command = [NODE, NPM, "pack", named, "--silent", "--pack-destination", stage]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     if done.returncode != 0:
-        raise RuntimeError(f"npm pack {package}: {done.stderr.strip() or done.stdout.strip()}")
+        raise RuntimeError(f"npm pack {named}: {done.stderr.strip() or done.stdout.strip()}")
     (tarball,) = stage.glob("*.tgz")
     return tarball
