@@ -31,6 +31,8 @@ log = structlog.get_logger()
 WAIT_LIMIT_S = 30
 _POLL_S = (0.005, 0.01, 0.02, 0.05, 0.1, 0.25)
 _ANSWER_WITHIN_S = 1.0
+_BROKER_PATIENCE_S = 10.0
+"""A broker that is silent for so long is away: 503, since an idempotent producer would try for ever."""
 _REMEMBERED = 4_096
 _WAIT = re.compile(r'(?:^|,)\s*wait\s*=\s*"?([0-9]{1,9})"?\s*(?=$|[,;])', re.IGNORECASE)
 
@@ -176,12 +178,13 @@ def submissions(inbox: Topic, taking: Submissions, token: str) -> APIRouter:
             event = from_http(_headers(request), body)
         except BadEnvelope as error:
             return refused("bad-envelope", str(error))
-        record = await taking.judge(event)
-        if isinstance(record, Response):
-            return record
-        if validate == "only":
-            return Response(status_code=204)
-        place = await taking.send(event, record)
+        async with asyncio.timeout(_BROKER_PATIENCE_S):
+            record = await taking.judge(event)
+            if isinstance(record, Response):
+                return record
+            if validate == "only":
+                return Response(status_code=204)
+            place = await taking.send(event, record)
         wait_s = preferred_wait_s(request.headers.getlist("prefer"))
         if wait_s is None:
             return _told(202, place, Settlement("pending"))
@@ -209,7 +212,8 @@ def submissions(inbox: Topic, taking: Submissions, token: str) -> APIRouter:
         """Any replica answers, also after a restart. 404: nothing was submitted there (yet). 410: it was handled, and
         what became of it is not kept any more."""
         place = Place(topic, partition, offset)
-        found = await taking.look_up(place)
+        async with asyncio.timeout(_BROKER_PATIENCE_S):
+            found = await taking.look_up(place)
         if found is None:
             return problem(
                 404, f"nothing was submitted at {str(place)[:200]}, which is for {inbox.name}'s owner to know"

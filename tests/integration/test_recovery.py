@@ -1,12 +1,16 @@
 """What a service finds at its start, on a system of its own: a restored backup, a topic made anew, lost or widened."""
 
 import asyncio
+import json
+import os
+import signal
 import subprocess
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import asyncpg
+import httpx2
 import pytest
 import pytest_asyncio
 import typer
@@ -20,7 +24,12 @@ from deploy.local.process import with_environment
 from deploy.local.stack import Stack
 from qalqan import topics
 from qalqan.client import Client, Rejected
+from qalqan.envelope import Event, to_http
+from qalqan.events import type_of
+from qalqan.keys import read_key
 from qalqan.runinfo import RunInfo
+from qalqan.signing import sign
+from qalqan.sources import state_source
 from tests.conftest import request_data
 from tests.integration.test_rebuild import start, stop
 
@@ -120,6 +129,39 @@ async def test_what_is_no_event_on_members_stops_nobody(own: Stack, tr: Client) 
     async with Client.connect(RunInfo.load(own.home / "run.json"), state="TR") as other:
         await raised(other, "TR-2023-J2")
         assert other.registry.next_offset == tr.registry.next_offset
+
+
+async def test_a_broker_that_is_silent_is_a_problem_over_http(own: Stack, tr: Client) -> None:
+    """503 within seconds, never silence; the same submission again, once the broker answers, is taken once."""
+    run = RunInfo.load(own.home / "run.json")
+    key, request_id = read_key(run.key_path("TR")), "TR-2023-S1"
+    event = Event(
+        id="silent-1",
+        source=state_source(run.network, "TR"),
+        type=type_of("RequestRaised"),
+        subject=request_id,
+        time=None,
+        datacontenttype="application/json",
+        data=json.dumps(request_data(request_id)).encode(),
+    )
+    headers, body = to_http(sign(event, key))
+    url, token = run.http["request"], {"authorization": f"Bearer {run.token}"}
+    async with httpx2.AsyncClient(timeout=25) as http:
+        os.kill(run.pids["kafka"], signal.SIGSTOP)
+        try:
+            answers = await asyncio.gather(
+                http.post(f"{url}/events", headers=headers, content=body),
+                http.get(f"{url}/submissions/{topics.INBOX_REQUESTS.name}/0/0", headers=token),
+            )
+        finally:
+            os.kill(run.pids["kafka"], signal.SIGCONT)
+        for answer in answers:
+            assert answer.status_code == 503, answer.text
+            assert answer.headers["content-type"] == "application/problem+json"
+        again = await http.post(f"{url}/events", headers={**headers, "prefer": "wait=20"}, content=body)
+    assert again.status_code == 201, again.text
+    stands = [it for it in await tr.read([topics.REQUESTS], request_id) if it.event.id == event.id]
+    assert len(stands) == 1
 
 
 async def test_a_restored_backup_is_refused_until_it_follows_the_topics(own: Stack, tr: Client) -> None:
