@@ -71,14 +71,14 @@ async def test_a_line_is_counted_by_each_service(stranger: Stranger) -> None:
 
 
 async def test_what_waits_is_seen(stranger: Stranger) -> None:
-    """A pledge that is early waits for its request, and is seen to."""
-    before = await told(stranger, "pledge")
-    unknown = stranger.new_request()
-    lane = str(topics.partition_of(unknown["request_id"]))
-    await stranger.put(
-        raw(stranger.signed("PledgeOffered", pledge_data(unknown["request_id"]), "AZ"), topics.INBOX_PLEDGES)
-    )
-    waiting = value(before, "parked_submissions", partition=lane) + 1
+    """A pledge that is early waits for its request, and is seen to, until that comes."""
+    request = stranger.new_request()
+    lane = str(topics.partition_of(request["request_id"]))
+    waiting = value(await told(stranger, "pledge"), "parked_submissions", partition=lane)
+    early = stranger.signed("PledgeOffered", pledge_data(request["request_id"]), "AZ")
+    await stranger.put(raw(early, topics.INBOX_PLEDGES))
+    await soon(stranger, "pledge", lambda now: value(now, "parked_submissions", partition=lane) == waiting + 1)
+    await stranger.admit(stranger.signed("RequestRaised", request), topics.INBOX_REQUESTS)
     await soon(stranger, "pledge", lambda now: value(now, "parked_submissions", partition=lane) == waiting)
 
 

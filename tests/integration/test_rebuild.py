@@ -126,7 +126,8 @@ TABLES = {
     "subject": "select key, partition, open, positions, folded, doc from subject order by key",
     "part": "select key, name, doc from part order by key, name",
     "inbox": 'select partition, source, id, core, "offset" from inbox order by partition, source, id',
-    "parked": 'select * from parked order by partition, "offset"',
+    # Not `members_offset`: what waits is judged anew, with the keys that are known by then.
+    "parked": 'select partition, "offset", key, queue, source, record, parked_at from parked order by 1, 2',
     "lane": "select partition, next_offsets, log_time, doc from lane order by partition",
     "stream": "select last_seq from stream",
     "event": 'select topic, partition, "offset", body from event order by topic, partition, "offset"',

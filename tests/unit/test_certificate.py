@@ -401,7 +401,8 @@ INVALID: dict[str, tuple[Callable[[World], Json], str]] = {
         r"keys\[4\]: public_key: unknown algorithm 'rsa'",
     ),
     "another's key_id": (with_key("KZ", key_id="0" * 64), r"keys\[4\]: key_id is not the SHA-256"),
-    "a key of a service": (with_key("KZ", source=source_of("services/x")), r"keys\[4\]: possession: "),
+    "a key of a service": (with_key("KZ", source=source_of("services/x"), scopes=[]), r"keys\[4\]: possession: "),
+    "a key of a service, with a scope": (with_key("KZ", source=source_of("services/x")), r"keys\[4\]: scopes: "),
     "key not yet valid": (
         with_key("KZ", valid_from=at(3.01)),
         r"\(KZ\): its key .* was not valid at 2023-02-06T01:33",
