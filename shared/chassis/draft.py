@@ -4,6 +4,7 @@ Everything here is a function of what was read and of the lane's committed state
 until its transaction stands.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -122,6 +123,8 @@ class Draft(Generic[S]):
         self.outgoing: list[tuple[Outgoing, int | None]] = []
         self.refusals: list[Reason] = []
         self.parked: list[Parked] = []
+        self._parked_of: dict[str, list[Parked]] = {}
+        self._waiting_by_source: Counter[str] | None = None
         self.outcomes: dict[tuple[str, str], str] = {}
         self.unparked: set[int] = set()
         self._unparked_keys: set[str] = set()
@@ -187,11 +190,7 @@ class Draft(Generic[S]):
                 raise NotYet(queue)
             self._admit(incoming, key, members_offset)
         except NotYet as not_yet:
-            row = parking.park(record, incoming, key, not_yet.queue, members_offset)
-            if not parking.room_for(row, self._all_waiting()):
-                detail = f"no request {shown(key)} is known, and too many submissions wait already"
-                raise Refused("unknown-request", detail) from None
-            self.parked.append(row)
+            self._park(parking.park(record, incoming, key, not_yet.queue, members_offset))
         self._set_alarm(key)
 
     def _admit(self, incoming: Incoming, key: str, members_offset: int) -> None:
@@ -238,18 +237,30 @@ class Draft(Generic[S]):
 
     def _waiting(self, key: str) -> Iterator[Parked]:
         """What waits for a request, in the order it came."""
-        own = (parked for parked in self.parked if parked.key == key)
-        for parked in (*self._lane.parked.get(key, ()), *own):
+        for parked in (*self._lane.parked.get(key, ()), *self._parked_of.get(key, ())):
             if parked.offset not in self.unparked:
                 yield parked
 
-    def _all_waiting(self) -> Iterator[Parked]:
-        for key in {*self._lane.parked, *(parked.key for parked in self.parked)}:
-            yield from self._waiting(key)
+    def _park(self, row: Parked) -> None:
+        of_source = self._of_source()
+        if not parking.room_for(sum(1 for _ in self._waiting(row.key)), of_source[row.source]):
+            detail = f"no request {shown(row.key)} is known, and too many submissions wait already"
+            raise Refused("unknown-request", detail)
+        self.parked.append(row)
+        self._parked_of.setdefault(row.key, []).append(row)
+        of_source[row.source] += 1
 
     def _unpark(self, parked: Parked) -> None:
+        self._of_source()[parked.source] -= 1
         self.unparked.add(parked.offset)
         self._unparked_keys.add(parked.key)
+
+    def _of_source(self) -> Counter[str]:
+        """How many submissions of each source wait. Counted once a draft, then kept: a flood must not be walked
+        through again for each of its records."""
+        if self._waiting_by_source is None:
+            self._waiting_by_source = Counter(row.source for rows in self._lane.parked.values() for row in rows)
+        return self._waiting_by_source
 
     # --- time --------------------------------------------------------------------------------------------------------
 

@@ -2,7 +2,6 @@
 
 import base64
 import json
-from collections.abc import Iterable
 from datetime import timedelta
 
 from chassis.admission import Record, read_data, record_of
@@ -54,10 +53,6 @@ def unpark(parked: Parked, partition: int) -> tuple[Record, Incoming]:
     )
 
 
-def room_for(parked: Parked, waiting: Iterable[Parked]) -> bool:
-    """Whether one more may wait: 1,000 a request, 10,000 a source."""
-    of_request = of_source = 0
-    for other in waiting:
-        of_request += other.key == parked.key
-        of_source += other.source == parked.source
+def room_for(of_request: int, of_source: int) -> bool:
+    """Whether one more may wait beside those of its request and those of its source: 1,000 and 10,000."""
     return of_request < REQUEST_LIMIT and of_source < SOURCE_LIMIT

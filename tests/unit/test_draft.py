@@ -1,6 +1,7 @@
 """A lane's transaction worked out in memory: deadlines, waiting, repetitions, positions, and forgetting."""
 
 import copy
+import time
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -182,6 +183,21 @@ def test_not_everything_may_wait(
     (rejected,) = told(lane.handle(*batch))
     assert rejected == "SubmissionRejected unknown-request"
     assert len(lane.waiting) == 3
+
+
+def test_a_flood_of_offers_for_unknown_requests_costs_each_the_same() -> None:
+    """One lane's work holds up every lane of its process: what waits is not walked through for each that comes."""
+
+    def cost(count: int) -> float:
+        lane, inbox = TrayLane(NETWORK), Inbox(NETWORK)
+        batch = [inbox.offered(f"TR-2023-F{n}", "AZ-1", T0) for n in range(count)]
+        began = time.process_time()
+        lane.handle(*batch)
+        assert len(lane.waiting) == count
+        return time.process_time() - began
+
+    cost(50)
+    assert cost(800) < 20 * cost(100), "eight times as many take far more than eight times as long"
 
 
 # --- identity ----------------------------------------------------------------------------------------------
