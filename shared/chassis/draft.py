@@ -4,7 +4,6 @@ Everything here is a function of what was read and of the lane's committed state
 until its transaction stands.
 """
 
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -124,7 +123,7 @@ class Draft(Generic[S]):
         self.refusals: list[Reason] = []
         self.parked: list[Parked] = []
         self._parked_of: dict[str, list[Parked]] = {}
-        self._waiting_by_source: Counter[str] | None = None
+        self._loads: dict[str, parking.Load] | None = None
         self.outcomes: dict[tuple[str, str], str] = {}
         self.unparked: set[int] = set()
         self._unparked_keys: set[str] = set()
@@ -242,25 +241,28 @@ class Draft(Generic[S]):
                 yield parked
 
     def _park(self, row: Parked) -> None:
-        of_source = self._of_source()
-        if not parking.room_for(sum(1 for _ in self._waiting(row.key)), of_source[row.source]):
+        of_source = self._load_of(row.source)
+        if not parking.room_for(row, sum(1 for _ in self._waiting(row.key)), of_source):
             detail = f"no request {shown(row.key)} is known, and too many submissions wait already"
             raise Refused("unknown-request", detail)
         self.parked.append(row)
         self._parked_of.setdefault(row.key, []).append(row)
-        of_source[row.source] += 1
+        of_source.add(row)
 
     def _unpark(self, parked: Parked) -> None:
-        self._of_source()[parked.source] -= 1
+        self._load_of(parked.source).remove(parked)
         self.unparked.add(parked.offset)
         self._unparked_keys.add(parked.key)
 
-    def _of_source(self) -> Counter[str]:
-        """How many submissions of each source wait. Counted once a draft, then kept: a flood must not be walked
-        through again for each of its records."""
-        if self._waiting_by_source is None:
-            self._waiting_by_source = Counter(row.source for rows in self._lane.parked.values() for row in rows)
-        return self._waiting_by_source
+    def _load_of(self, source: str) -> parking.Load:
+        """What waits of a source. Counted once a draft, then kept: a flood must not be walked through again for each of
+        its records."""
+        if self._loads is None:
+            self._loads = {}
+            for rows in self._lane.parked.values():
+                for row in rows:
+                    self._loads.setdefault(row.source, parking.Load()).add(row)
+        return self._loads.setdefault(source, parking.Load())
 
     # --- time --------------------------------------------------------------------------------------------------------
 

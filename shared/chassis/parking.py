@@ -2,6 +2,7 @@
 
 import base64
 import json
+from dataclasses import dataclass
 from datetime import timedelta
 
 from chassis.admission import Record, read_data, record_of
@@ -15,6 +16,7 @@ WAIT = timedelta(seconds=60)
 """In log time; then `unknown-request`."""
 REQUEST_LIMIT = 1_000
 SOURCE_LIMIT = 10_000
+SOURCE_LIMIT_BYTES = 64 * 1024 * 1024
 
 
 def park(record: Record, incoming: Incoming, key: str, queue: str, members_offset: int) -> Parked:
@@ -53,6 +55,30 @@ def unpark(parked: Parked, partition: int) -> tuple[Record, Incoming]:
     )
 
 
-def room_for(of_request: int, of_source: int) -> bool:
-    """Whether one more may wait beside those of its request and those of its source: 1,000 and 10,000."""
-    return of_request < REQUEST_LIMIT and of_source < SOURCE_LIMIT
+@dataclass(slots=True)
+class Load:
+    """What waits of one source, in one lane."""
+
+    count: int = 0
+    size: int = 0
+    """Bytes, as they are kept."""
+
+    def add(self, row: Parked) -> None:
+        """One more waits."""
+        self.count += 1
+        self.size += len(row.record)
+
+    def remove(self, row: Parked) -> None:
+        """It waits no longer."""
+        self.count -= 1
+        self.size -= len(row.record)
+
+
+def room_for(row: Parked, of_request: int, of_source: Load) -> bool:
+    """Whether one more may wait beside those of its request and those of its source: 1,000 a request; 10,000 and 64 MiB
+    a source, since all that waits is kept in memory."""
+    return (
+        of_request < REQUEST_LIMIT
+        and of_source.count < SOURCE_LIMIT
+        and of_source.size + len(row.record) <= SOURCE_LIMIT_BYTES
+    )

@@ -172,14 +172,20 @@ def test_requests_wait_apart(lane: TrayLane, inbox: Inbox) -> None:
     assert [parked.key for parked in lane.waiting] == [B]
 
 
-@pytest.mark.parametrize(("limit", "ids"), [("REQUEST_LIMIT", [A, A, A, A]), ("SOURCE_LIMIT", [A, B, A, B])])
+@pytest.mark.parametrize(
+    ("limit", "ids"),
+    [("REQUEST_LIMIT", [A, A, A, A]), ("SOURCE_LIMIT", [A, B, A, B]), ("SOURCE_LIMIT_BYTES", [A, B, A, B])],
+)
 def test_not_everything_may_wait(
     lane: TrayLane, inbox: Inbox, monkeypatch: pytest.MonkeyPatch, limit: str, ids: list[str]
 ) -> None:
-    """The real limits are a thousand a request and ten thousand a source: here three."""
-    assert (parking.REQUEST_LIMIT, parking.SOURCE_LIMIT) == (1_000, 10_000)
-    monkeypatch.setattr(parking, limit, 3)
-    batch = [inbox.offered(request_id, f"AZ-{n}", T0) for n, request_id in enumerate(ids)]
+    """The real limits are a thousand a request, ten thousand and 64 MiB a source: here three."""
+    assert (parking.REQUEST_LIMIT, parking.SOURCE_LIMIT, parking.SOURCE_LIMIT_BYTES) == (1_000, 10_000, 64 * 2**20)
+    lane.handle(inbox.offered(A, "AZ-9", T0))
+    size = len(lane.waiting[0].record)
+    lane.handle(inbox.tick(T0 + 60 * SECOND))
+    monkeypatch.setattr(parking, limit, 3 * size + size // 2 if limit == "SOURCE_LIMIT_BYTES" else 3)
+    batch = [inbox.offered(request_id, f"AZ-{n}", T0 + 60 * SECOND) for n, request_id in enumerate(ids)]
     (rejected,) = told(lane.handle(*batch))
     assert rejected == "SubmissionRejected unknown-request"
     assert len(lane.waiting) == 3
