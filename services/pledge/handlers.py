@@ -1,9 +1,10 @@
 """Kafka in: `requests`, `decisions` and `inbox.pledges`; out to `pledges` and `mobilizations`."""
 
 from collections.abc import Iterable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
+from chassis import parking
 from chassis.facts import Fact, Incoming, LaneView
 from chassis.handlers import Doc, Handlers
 from chassis.metrics import Measure
@@ -38,6 +39,12 @@ class PledgeHandlers(Handlers[State]):
     def due(self, state: State, lane: LaneView) -> list[Fact]:
         """What that deadline brings."""
         return domain.due(state, lane.now, self._allocator)
+
+    def patience(self, state: State | None) -> timedelta:
+        """A request may still be raised, and the ballot on an amendment be opened; the amendment itself is here within
+        moments."""
+        expected = state is None or state.content is None or max(state.contents) > state.revision
+        return parking.WAIT if expected else parking.WAIT_FOR_NEWS
 
     def measures(self, states: Iterable[State], now: datetime) -> list[Measure]:
         """Offers that wait for an answer, and requests whose help is under way."""

@@ -216,14 +216,26 @@ class Draft(Generic[S]):
             self._unpark(parked)
 
     def _expire(self, key: str) -> None:
-        """What has waited its time is refused: it stands on a request that nobody raised."""
-        for parked in list(self._waiting(key)):
-            if parked.parked_at + parking.WAIT <= self.log_time:
-                record, incoming = parking.unpark(parked, self._lane.partition)
-                refused = Refused("unknown-request", f"no request {key} was raised within {_seconds(parking.WAIT)} s")
-                self._settle(incoming, parked, refused)
-                self._reject(record, refused, incoming.event)
+        """What has waited its time is refused for what it still lacks; what stood behind it is no longer held up."""
+        patience = self._handlers.patience(self._subject(key).state)
+        late = [parked for parked in self._waiting(key) if parked.parked_at + patience <= self.log_time]
+        for parked in late:
+            record, incoming = parking.unpark(parked, self._lane.partition)
+            refused = Refused("unknown-request", f"no request {key} was raised within {_seconds(parking.WAIT)} s")
+            try:
+                self._admit(incoming, key, parked.members_offset)
+            except NotYet as not_yet:
+                refused = not_yet.otherwise or refused
+            except Refused as meant:
+                refused = refused if meant.reason == refused.reason else meant
+            else:
                 self._unpark(parked)
+                continue
+            self._settle(incoming, parked, refused)
+            self._reject(record, refused, incoming.event)
+            self._unpark(parked)
+        if late:
+            self._resume(key)
 
     def _settle(self, incoming: Incoming, parked: Parked, refused: Refused) -> None:
         """Notes the outcome of a submission that waited: in this very draft, or since an earlier one."""
@@ -462,7 +474,8 @@ def fold(handlers: Handlers[S], subject: Subject[S], incoming: Incoming) -> bool
 def _alarm(handlers: Handlers[S], state: S | None, waiting: Iterable[Parked]) -> datetime | None:
     """The earliest of a state's own deadline and the end of what waits for it."""
     own = None if state is None else handlers.due_at(state)
-    ends = (parked.parked_at + parking.WAIT for parked in waiting)
+    patience = handlers.patience(state)
+    ends = (parked.parked_at + patience for parked in waiting)
     return min((at for at in (own, *ends) if at is not None), default=None)
 
 

@@ -66,12 +66,13 @@ class NotYet(Exception):
     """A submission that stands on something not known yet: it waits in the database, in order, for a while.
 
     `queue` names what waits together and in order (a pledge's id): whatever follows on the same queue waits
-    behind it.
+    behind it. `otherwise`: why it is refused if that never comes; None: nobody raised its request.
     """
 
-    def __init__(self, queue: str) -> None:
+    def __init__(self, queue: str, otherwise: "Refused | None" = None) -> None:
         super().__init__(queue)
         self.queue = queue
+        self.otherwise = otherwise
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,9 +2,10 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, ClassVar, Generic, TypeVar
 
+from chassis import parking
 from chassis.facts import Fact, Incoming, LaneView
 from chassis.metrics import Measure
 from qalqan.topics import Topic
@@ -49,6 +50,10 @@ class Handlers(ABC, Generic[S]):
     def due(self, state: S, lane: LaneView) -> list[Fact]:
         """What a deadline at or before `lane.now` brings."""
         return []
+
+    def patience(self, state: S | None) -> timedelta:
+        """How long what is not admitted yet may wait, in log time."""
+        return parking.WAIT
 
     def measures(self, states: Iterable[S], now: datetime) -> list[Measure]:
         """How the open states stand, for `GET /metrics`."""

@@ -13,7 +13,9 @@ from qalqan.events import EVENTS
 from qalqan.sources import Source
 
 WAIT = timedelta(seconds=60)
-"""In log time; then `unknown-request`."""
+"""In log time, for a request that nobody knows; then `unknown-request`."""
+WAIT_FOR_NEWS = timedelta(seconds=2)
+"""In log time, for what a known request does not say yet: it may stand on a topic that the lane has still to read."""
 REQUEST_LIMIT = 1_000
 SOURCE_LIMIT = 10_000
 SOURCE_LIMIT_BYTES = 64 * 1024 * 1024

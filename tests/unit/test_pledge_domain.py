@@ -31,6 +31,7 @@ from qalqan.events import (
     PledgeOffered,
     PledgeWithdrawn,
     Report,
+    RequestAmended,
     RequestCancelled,
     RequestClosed,
     RequestRaised,
@@ -167,10 +168,21 @@ def test_a_pledge_id_is_taken_once() -> None:
 
 
 def test_an_answer_to_a_need_that_is_not_there_names_those_that_are() -> None:
-    reason, detail = raised(need("N1"), need("N2")).refused(PledgeOffered, answers=["N1", "N7"])
-    assert reason == "bad-data"
-    assert "N7" in detail
-    assert "N1, N2" in detail
+    """It waits a moment, by its pledge: the need may stand in an amendment that is still to be read."""
+    lane = raised(need("N1"), need("N2"))
+    with pytest.raises(NotYet) as caught:
+        lane.submit(PledgeOffered, answers=["N1", "N7"])
+    assert caught.value.queue == "AZ-1"
+    assert caught.value.otherwise is not None
+    assert caught.value.otherwise.reason == "bad-data"
+    assert "N7" in caught.value.otherwise.detail
+    assert "N1, N2" in caught.value.otherwise.detail
+    lane.read(RequestAmended, needs=[need("N1"), need("N7")])
+    opened = ballot("N1", "N7", name="second")
+    record = opened["ballot"]
+    assert isinstance(record, BallotRecord)
+    lane.read(BallotOpened, **opened | {"ballot": record.model_copy(update={"revision": 2})})
+    assert [type(data) for data in lane.submit(PledgeOffered, answers=["N1", "N7"])] == [PledgeOffered]
 
 
 @pytest.mark.parametrize("end", [RequestCancelled, RequestClosed])

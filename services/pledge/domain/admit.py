@@ -26,7 +26,7 @@ Submission = PledgeOffered | PledgeRevised | PledgeWithdrawn | PledgeAccepted | 
 def admit(state: State | None, incoming: Incoming, submission: Submission, now: datetime) -> list[Fact]:
     """The facts that a submission becomes, itself first.
 
-    Raises Refused with the contract's reason; NotYet for an offer on a request that is not known yet.
+    Raises Refused with the contract's reason; NotYet for an offer on a request, or a need, that is not known yet.
     """
     if isinstance(submission, PledgeOffered):
         return _offered(state, incoming, submission, now)
@@ -72,10 +72,11 @@ def _with_policy(
     """The offer, and its acceptance where the request has accepted beforehand what answers it."""
     needs = [need.need_id for need in content.needs]
     if missing := [need_id for need_id in offer.answers if need_id not in needs]:
-        raise Refused(
-            "bad-data",
-            f"answers: {offer.request_id} has no need {', '.join(missing)}; it has {', '.join(needs) or 'none yet'}",
+        # Its sender may have read an amendment on `requests` that this lane, or the ballot on it, has still to follow.
+        detail = (
+            f"answers: {offer.request_id} has no need {', '.join(missing)}; it has {', '.join(needs) or 'none yet'}"
         )
+        raise NotYet(offer.pledge_id, Refused("bad-data", detail))
     facts = [forwarded(incoming)]
     if _accepted_by_policy(content, offer, now):
         accepted = PledgeAccepted(
