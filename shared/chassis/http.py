@@ -32,6 +32,8 @@ def application(name: str, ready: Callable[[], bool], registry: Registry, *route
         openapi_url="/openapi.json",
         docs_url=None,
         redoc_url=None,
+        # A redirect would lead to whatever `Host` the asker claims.
+        redirect_slashes=False,
     )
     answer_with_problems(app)
 

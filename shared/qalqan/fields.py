@@ -15,7 +15,7 @@ from pydantic import (
     WrapValidator,
 )
 
-from qalqan.catalogue import CAPABILITIES, CURRENCY, UNITS
+from qalqan.catalogue import CAPABILITIES, CURRENCIES, UNITS
 from qalqan.instants import format_instant, parse_duration, parse_instant
 from qalqan.jsontext import Settled
 
@@ -62,8 +62,14 @@ def _capability(value: str) -> str:
 
 
 def _unit(value: str) -> str:
-    if value not in UNITS and not CURRENCY.fullmatch(value):
+    if value not in UNITS | CURRENCIES:
         raise ValueError(f"{value!r} is neither a unit of the catalogue nor a currency's code")
+    return value
+
+
+def _currency(value: str) -> str:
+    if value not in CURRENCIES:
+        raise ValueError(f"{value!r} is no active currency's code of ISO 4217")
     return value
 
 
@@ -104,11 +110,8 @@ Revision = Annotated[int, Field(ge=1)]
 Capability = Annotated[
     str, AfterValidator(_capability), WithJsonSchema({"type": "string", "enum": sorted(CAPABILITIES)})
 ]
-Unit = Annotated[
-    str,
-    AfterValidator(_unit),
-    WithJsonSchema({"anyOf": [{"enum": sorted(UNITS)}, {"type": "string", "pattern": f"^{CURRENCY.pattern}$"}]}),
-]
+Unit = Annotated[str, AfterValidator(_unit), WithJsonSchema({"type": "string", "enum": sorted(UNITS | CURRENCIES)})]
+Currency = Annotated[str, AfterValidator(_currency), WithJsonSchema({"type": "string", "enum": sorted(CURRENCIES)})]
 
 
 class Place(Model):
@@ -125,7 +128,7 @@ class Money(Model):
     """An amount as a decimal text and its currency (ISO 4217)."""
 
     amount: Annotated[str, Field(pattern=r"^[0-9]{1,15}(\.[0-9]{1,4})?$")]
-    currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")]
+    currency: Currency
 
 
 class Mandate(Model):

@@ -275,6 +275,7 @@ async def test_what_is_not_there_is_a_problem_without_a_reason(stranger: Strange
     base = stranger.run.http["request"]
     _check_problem(await http.get(f"{base}/nothing"), 404)
     _check_problem(await http.get(f"{base}/events"), 405)
+    _check_problem(await http.post(f"{base}/events/"), 404)  # no redirect to whatever host the asker names
 
 
 def _check_problem(answer: httpx2.Response, status: int) -> None:
