@@ -262,17 +262,18 @@ class Draft(Generic[S]):
         of_source.add(row)
 
     def _unpark(self, parked: Parked) -> None:
-        self._load_of(parked.source).remove(parked)
+        if self._loads is not None:
+            self._loads[parked.source].remove(parked)
         self.unparked.add(parked.offset)
         self._unparked_keys.add(parked.key)
 
     def _load_of(self, source: str) -> parking.Load:
-        """What waits of a source. Counted once a draft, then kept: a flood must not be walked through again for each of
-        its records."""
+        """What waits of a source. Counted when the first one of a draft comes to wait, then kept: a flood must not be
+        walked through again for each of its records."""
         if self._loads is None:
             self._loads = {}
-            for rows in self._lane.parked.values():
-                for row in rows:
+            for key in self._lane.parked:
+                for row in self._waiting(key):
                     self._loads.setdefault(row.source, parking.Load()).add(row)
         return self._loads.setdefault(source, parking.Load())
 

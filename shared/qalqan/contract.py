@@ -58,10 +58,9 @@ def asyncapi() -> Json:
         data = kind.model.model_json_schema(by_alias=True, ref_template="#/components/schemas/{model}")
         schemas |= data.pop("$defs", {})
         schemas[kind.name] = data
-        if kind.inbox is not None:
-            messages[f"Submitted{kind.name}"] = _message(kind, "Submission")
-        if kind.topic is not None:
-            messages[kind.name] = _message(kind, "Public")
+        for topic in filter(None, (kind.inbox, kind.topic)):
+            messages[_name_on(kind, topic)] = _message(kind, "Submission" if topic.kind == "inbox" else "Public")
+    used = [topic for topic in topics.ALL if _on(topic)]
     return {
         "asyncapi": "3.0.0",
         "info": {
@@ -70,11 +69,9 @@ def asyncapi() -> Json:
             "description": "Signed CloudEvents on Kafka. States write to `inbox.*` and read all other topics.",
         },
         "defaultContentType": "application/json",
-        "channels": {topic.name: _channel(topic) for topic in topics.ALL if _on(topic)},
+        "channels": {topic.name: _channel(topic) for topic in used},
         "operations": {
-            f"{'take' if topic.kind == 'inbox' else 'publish'}.{topic.name}": _operation(topic)
-            for topic in topics.ALL
-            if _on(topic)
+            f"{'take' if topic.kind == 'inbox' else 'publish'}.{topic.name}": _operation(topic) for topic in used
         },
         "components": {"messages": messages, "schemas": dict(sorted(schemas.items()))},
     }

@@ -1,5 +1,6 @@
 """The forms of CONTRACT "Identifiers and forms", as pydantic types."""
 
+from collections.abc import Collection
 from datetime import datetime, timedelta
 from typing import Annotated, Any
 
@@ -55,22 +56,19 @@ def _format_duration(value: timedelta) -> str:
     return "PT" + (parts or "0S")
 
 
-def _capability(value: str) -> str:
-    if value not in CAPABILITIES:
-        raise ValueError(f"{value!r} is not in the catalogue of capabilities")
-    return value
+def _known(codes: Collection[str], otherwise: str) -> AfterValidator:
+    """A check of codes; `otherwise` completes the sentence about one that is none of them."""
+
+    def check(value: str) -> str:
+        if value not in codes:
+            raise ValueError(f"{value!r} is {otherwise}")
+        return value
+
+    return AfterValidator(check)
 
 
-def _unit(value: str) -> str:
-    if value not in UNITS | CURRENCIES:
-        raise ValueError(f"{value!r} is neither a unit of the catalogue nor a currency's code")
-    return value
-
-
-def _currency(value: str) -> str:
-    if value not in CURRENCIES:
-        raise ValueError(f"{value!r} is no active currency's code of ISO 4217")
-    return value
+def _enum(codes: Collection[str]) -> WithJsonSchema:
+    return WithJsonSchema({"type": "string", "enum": sorted(codes)})
 
 
 def _settled(value: object, validate: ValidatorFunctionWrapHandler) -> Settled:
@@ -107,11 +105,10 @@ KeyId = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Text = Annotated[str, Field(min_length=1)]
 Quantity = Annotated[int, Field(ge=1)]
 Revision = Annotated[int, Field(ge=1)]
-Capability = Annotated[
-    str, AfterValidator(_capability), WithJsonSchema({"type": "string", "enum": sorted(CAPABILITIES)})
-]
-Unit = Annotated[str, AfterValidator(_unit), WithJsonSchema({"type": "string", "enum": sorted(UNITS | CURRENCIES)})]
-Currency = Annotated[str, AfterValidator(_currency), WithJsonSchema({"type": "string", "enum": sorted(CURRENCIES)})]
+Capability = Annotated[str, _known(CAPABILITIES, "not in the catalogue of capabilities"), _enum(CAPABILITIES)]
+_MEASURES = UNITS | CURRENCIES
+Unit = Annotated[str, _known(_MEASURES, "neither a unit of the catalogue nor a currency's code"), _enum(_MEASURES)]
+Currency = Annotated[str, _known(CURRENCIES, "no active currency's code of ISO 4217"), _enum(CURRENCIES)]
 
 
 class Place(Model):
