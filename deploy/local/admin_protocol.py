@@ -3,7 +3,7 @@
 The schemas are those of Kafka's protocol guide (AlterUserScramCredentials, AlterClientQuotas, CreateAcls, DeleteAcls).
 """
 
-from typing import Any
+from typing import Any, TypeVar
 
 from aiokafka.protocol.admin import CreateAclsRequest_v1, DeleteAclsRequest_v1
 from aiokafka.protocol.api import Request, RequestStruct, Response
@@ -21,6 +21,8 @@ from aiokafka.protocol.types import (
     String,
     TaggedFields,
 )
+
+T = TypeVar("T", bound=RequestStruct)
 
 
 class AlterScramAnswer(Response):  # type: ignore[misc]
@@ -98,53 +100,50 @@ class AlterQuotasV0(RequestStruct):  # type: ignore[misc]
     )
 
 
-class CreateAcls(Request[CreateAclsRequest_v1]):  # type: ignore[misc]
+class _Plain(Request[T]):  # type: ignore[misc]
+    """A request that is the same in every version: its fields, as they stand in its schema."""
+
+    API_KEY = -1  # each has its own
+
+    def __init__(self, *fields: Any) -> None:
+        self._fields = fields
+
+    def build(self, request_struct_class: Any) -> Any:
+        """As aiokafka asks for it."""
+        return request_struct_class(*self._fields)
+
+
+class CreateAcls(_Plain[CreateAclsRequest_v1]):
     """Many rules at once: (resource type, name, pattern type, principal, host, operation, permission)."""
 
     API_KEY = 30
 
     def __init__(self, rules: list[tuple[Any, ...]]) -> None:
-        self._rules = rules
-
-    def build(self, request_struct_class: Any) -> Any:
-        """As aiokafka asks for it."""
-        return request_struct_class(self._rules)
+        super().__init__(rules)
 
 
-class DeleteAcls(Request[DeleteAclsRequest_v1]):  # type: ignore[misc]
+class DeleteAcls(_Plain[DeleteAclsRequest_v1]):
     """Many rules at once, as they were created."""
 
     API_KEY = 31
 
     def __init__(self, rules: list[tuple[Any, ...]]) -> None:
-        self._rules = rules
-
-    def build(self, request_struct_class: Any) -> Any:
-        """As aiokafka asks for it."""
-        return request_struct_class(self._rules)
+        super().__init__(rules)
 
 
-class AlterScram(Request[AlterScramV0]):  # type: ignore[misc]
+class AlterScram(_Plain[AlterScramV0]):
     """Users made or renewed: (name, mechanism, iterations, salt, salted password, {})."""
 
     API_KEY = 51
 
     def __init__(self, upsertions: list[tuple[Any, ...]]) -> None:
-        self._upsertions = upsertions
-
-    def build(self, request_struct_class: Any) -> Any:
-        """As aiokafka asks for it."""
-        return request_struct_class([], self._upsertions, {})
+        super().__init__([], upsertions, {})
 
 
-class AlterQuotas(Request[AlterQuotasV0]):  # type: ignore[misc]
+class AlterQuotas(_Plain[AlterQuotasV0]):
     """Quotas set: (entity as [(type, name)], [(quota, value, remove it)])."""
 
     API_KEY = 49
 
     def __init__(self, entries: list[tuple[Any, ...]]) -> None:
-        self._entries = entries
-
-    def build(self, request_struct_class: Any) -> Any:
-        """As aiokafka asks for it."""
-        return request_struct_class(self._entries, False)
+        super().__init__(entries, False)

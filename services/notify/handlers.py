@@ -1,7 +1,6 @@
 """Kafka in: every public topic, into the stream."""
 
 import asyncio
-import time
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
@@ -12,7 +11,7 @@ from aiokafka.abc import ConsumerRebalanceListener
 from chassis.admission import Record
 from chassis.bus import Bus
 from chassis.database import Pool, patiently
-from chassis.metrics import EFFECT_SECONDS, LaneStanding
+from chassis.metrics import LaneStanding, caused_at, took_effect
 from qalqan.envelope import BadEnvelope, from_kafka
 from services.notify import store
 from services.notify.domain import body_of
@@ -75,10 +74,7 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]
             self._fail(error)
 
     def _note(self, records: Sequence[Record]) -> None:
-        now = time.time()
-        oldest = {record.topic: record.timestamp / 1000 for record in reversed(records)}
-        for topic, at in oldest.items():
-            EFFECT_SECONDS.labels(topic).observe(now - at)
+        took_effect(caused_at(records))
         for record in records:
             self._reached[TopicPartition(record.topic, record.partition)] = record.offset + 1
 

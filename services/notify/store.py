@@ -49,7 +49,7 @@ async def append(pool: Database, rows: Sequence[tuple[str, int, int, str]]) -> N
         pass  # another replica wrote at the same moment: look again
 
 
-async def next_offsets(pool: Pool) -> dict[tuple[str, int], int]:
+async def next_offsets(pool: Database) -> dict[tuple[str, int], int]:
     """The next offset to read of each (topic, partition) that was read before."""
     places = [(topic.name, partition) for topic in PUBLIC for partition in range(topic.partitions)]
     rows = await pool.fetch(_NEXT_OFFSETS, [topic for topic, _ in places], [partition for _, partition in places])

@@ -227,8 +227,7 @@ class Lane(Generic[S]):
             metrics.REJECTED.labels(reason).inc()
         if tx.outgoing:
             self._unsent_since = self._unsent_since or time.time()
-            caused_at = {record.topic: record.timestamp / 1000 for record in reversed(batch)}
-            await self._waves.put(Wave(tx.step, wave, caused_at))
+            await self._waves.put(Wave(tx.step, wave, metrics.caused_at(batch)))
         self._on_alarm()
 
     def _is_submission(self, record: Record) -> bool:
@@ -379,9 +378,7 @@ class Lane(Generic[S]):
 
 
 def _count(wave: Wave) -> None:
-    now = time.time()
-    for topic, at in wave.caused_at.items():
-        metrics.EFFECT_SECONDS.labels(topic).observe(now - at)
+    metrics.took_effect(wave.caused_at)
     for topic, events in Counter(record.topic for record in wave.records).items():
         metrics.PUBLISHED.labels(topic).inc(events)
 

@@ -5,9 +5,9 @@ What happens is counted as it happens; how things stand is looked at when somebo
 
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from prometheus_client import REGISTRY, Counter, Histogram, disable_created_metrics
 from prometheus_client.metrics_core import GaugeMetricFamily
@@ -24,6 +24,28 @@ EFFECT_SECONDS = Histogram(
 PUBLISHED = Counter("qalqan_published_events", "Events that the broker has, by public topic", ["topic"])
 REJECTED = Counter("qalqan_rejected_submissions", "Submissions refused, by the contract's reason", ["reason"])
 DOUBTED = Counter("qalqan_doubted_facts", "Records of public topics that nobody believed: somebody forges", ["topic"])
+
+
+class Record(Protocol):
+    """As much of a consumer's record as is asked here."""
+
+    topic: str
+    timestamp: int
+
+
+def caused_at(records: Iterable[Record]) -> dict[str, float]:
+    """When the broker took the oldest of these records, by topic; they come in order."""
+    oldest: dict[str, float] = {}
+    for record in records:
+        oldest.setdefault(record.topic, record.timestamp / 1000)
+    return oldest
+
+
+def took_effect(caused: Mapping[str, float]) -> None:
+    """What came of these records (`caused_at`) is there for others now."""
+    now = time.time()
+    for topic, at in caused.items():
+        EFFECT_SECONDS.labels(topic).observe(now - at)
 
 
 @dataclass(frozen=True, slots=True)

@@ -156,9 +156,9 @@ def _start(python: Path, peer: _Peer, kafka: str, place: Path, number: int) -> s
         "keys": str(place / "keys.json"),
         "commit-interval": str(_COMMIT_INTERVAL_S),
     }
-    command = [str(python), str(Path(__file__).with_name("quix_app.py"))]
+    command = [str(python), "-m", "tests.bench.quix_app"]
     command += [part for name, value in options.items() for part in (f"--{name}", value)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "shared")}
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'shared'}"}
     with (place / f"{number}.log").open("wb") as log:
         return subprocess.Popen(command, cwd=place, env=environment, stdout=log, stderr=log)
 

@@ -1,7 +1,7 @@
 """The peer of `votes_per_second_vs_quix`: votes checked and counted with Quix Streams, exactly once.
 
 Run by `tests.bench.quix` in a virtual environment of its own (quix.lock). The check is the very one of the bare
-consumer of `votes_per_second`: package qalqan's envelope, signature and data.
+consumer of `votes_per_second`.
 """
 
 import argparse
@@ -12,10 +12,8 @@ from typing import Any
 
 from quixstreams import Application, State
 
-from qalqan import jsontext
-from qalqan.envelope import from_kafka
-from qalqan.events import VoteCast
-from qalqan.signing import PublicKey, read_material, verify
+from qalqan.signing import PublicKey
+from tests.bench.check import checked
 
 
 def main() -> None:
@@ -43,10 +41,7 @@ def main() -> None:
 
     def count(value: bytes, key: bytes, _: int, headers: list[tuple[str, bytes]], state: State) -> bytes:
         """Checks a vote and counts it: of each state on a ballot the highest sequence."""
-        event = from_kafka(key, headers, value)
-        material = read_material(event)
-        verify(event, material, keys[material.key_id])
-        vote = VoteCast.model_validate(jsontext.parse(event.data))
+        vote = checked(key, headers, value, keys)
         tally: dict[str, Any] = state.get(vote.ballot_id) or {}
         if _sequence(tally, vote.state) < vote.sequence:
             state.set(vote.ballot_id, tally | {vote.state: [vote.sequence, vote.position]})

@@ -8,11 +8,9 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from qalqan import jsontext
-from qalqan.envelope import from_kafka
-from qalqan.events import VoteCast
-from qalqan.signing import PublicKey, read_material, verify
+from qalqan.signing import PublicKey
 from qalqan.topics import INBOX_VOTES, KEYED_PARTITIONS, VOTES, partition_of
+from tests.bench.check import checked
 from tests.bench.figures import Figure, Side
 from tests.bench.ground import FETCH_BYTES, Ground, Record, Signed, new_request_ids, opened, progress
 from tests.chaos.replicas import second
@@ -147,10 +145,7 @@ async def _through_bare_threads(ground: Ground, start: dict[TopicPartition, int]
 
 def _check(records: list[Record], keys: dict[str, PublicKey]) -> None:
     for record in records:
-        event = from_kafka(record.key, record.headers, record.value)
-        material = read_material(event)
-        verify(event, material, keys[material.key_id])
-        VoteCast.model_validate(jsontext.parse(event.data))
+        checked(record.key, record.headers, record.value, keys)
 
 
 def consumer_of(ground: Ground, isolation_level: str = "read_uncommitted") -> Any:

@@ -31,6 +31,7 @@ from qalqan.runinfo import RunInfo
 from qalqan.signing import sign
 from qalqan.sources import state_source
 from tests.conftest import request_data
+from tests.integration.stranger import PATIENCE_S
 from tests.integration.test_rebuild import start, stop
 
 TABLES = ("topic", "lane", "inbox", "outbox", "subject", "part", "parked")
@@ -160,6 +161,11 @@ async def test_a_broker_that_is_silent_is_a_problem_over_http(own: Stack, tr: Cl
             assert answer.headers["content-type"] == "application/problem+json"
         again = await http.post(f"{url}/events", headers={**headers, "prefer": "wait=20"}, content=body)
     assert again.status_code == 201, again.text
+    # 201 says that it is settled in the database: it may still be on its way to the topic.
+    async with asyncio.timeout(PATIENCE_S), tr.follow(request_id, from_beginning=True) as feed:
+        async for message in feed:
+            if message.event.id == event.id:
+                break
     stands = [it for it in await tr.read([topics.REQUESTS], request_id) if it.event.id == event.id]
     assert len(stands) == 1
 

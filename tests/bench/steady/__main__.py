@@ -53,7 +53,8 @@ async def _run(minutes: float, rate: float, seed: int, out: Path) -> tuple[list[
     with tempfile.TemporaryDirectory(prefix="qalqan-steady-") as home, (out / "steady.csv").open("w") as file:
         async with standing(Path(home), samples=0, seed=seed) as ground:
             assert ground.run.database is not None
-            database = await asyncpg.connect(ground.run.database)
+            # The services' tables are named with their schema; notify's own queries need none.
+            database = await asyncpg.connect(ground.run.database, server_settings={"search_path": "notify"})
             consumer = AIOKafkaConsumer(bootstrap_servers=ground.run.kafka, group_id=None)
             await consumer.start()
             try:

@@ -15,6 +15,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from deploy.local.roles import SERVICES
 from qalqan.topics import ALL, PUBLIC, REJECTIONS
 from services.consensus.handlers import ConsensusHandlers
+from services.notify.store import next_offsets
 from services.pledge.handlers import PledgeHandlers
 from services.request.handlers import RequestHandlers
 from services.secretariat.handlers import SecretariatHandlers
@@ -32,11 +33,6 @@ OURS = (*SERVICES, "kafka", "postgres", "load")
 """Whose processor time is sampled, beside that of the whole machine."""
 _TICKS_S = 1 / os.sysconf("SC_CLK_TCK")
 _PAGE_MB = os.sysconf("SC_PAGE_SIZE") / 1e6
-_NOTIFY_READ = """
-    select t.topic, t.partition, (select max(e."offset") + 1 from notify.event e
-                                  where (e.topic, e.partition) = (t.topic, t.partition)) as next
-    from unnest($1::text[], $2::int[]) t (topic, partition)
-"""
 
 
 class Sampler:
@@ -84,9 +80,8 @@ class Sampler:
                 for topic in (handlers.inbox, *handlers.follows)
                 for n in range(topic.partitions)
             }
-        public = [(topic.name, n) for topic in PUBLIC for n in range(topic.partitions)]
-        rows = await self._database.fetch(_NOTIFY_READ, *[list(column) for column in zip(*public, strict=True)])
-        read["notify"] = {(row["topic"], row["partition"]): row["next"] or 0 for row in rows}
+        unread = {(topic.name, n): 0 for topic in PUBLIC for n in range(topic.partitions)}
+        read["notify"] = unread | await next_offsets(self._database)
         ends = await self._consumer.end_offsets(self._places)
         self.rejections = sum(end for tp, end in ends.items() if tp.topic == REJECTIONS.name)
         return {
