@@ -26,6 +26,7 @@ log = structlog.get_logger()
 _RETICK_S = 0.5
 _COMMIT_EVERY_S = 2.0
 _ORPHAN_S = 10.0
+_CANCEL_AGAIN_S = 0.2
 
 
 class Lanes(ConsumerRebalanceListener):  # type: ignore[misc]
@@ -139,9 +140,8 @@ class Lanes(ConsumerRebalanceListener):  # type: ignore[misc]
             self._lanes.pop(partition, None)
             task = self._tasks.pop(partition, None)
             if task is not None:
-                task.cancel()
                 tasks.append(task)
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end(tasks)
 
     def _ended(self, partition: int, task: asyncio.Task[None]) -> None:
         if task.cancelled():
@@ -241,6 +241,19 @@ class Lanes(ConsumerRebalanceListener):  # type: ignore[misc]
                 told.update(news)
             except KafkaError as error:
                 log.info("kafka.offsets_not_noted", error=repr(error))
+
+
+async def end(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    """Cancels tasks until they have ended.
+
+    Once is not enough: up to Python 3.11 `asyncio.wait_for`, in whatever library, loses a cancellation that comes in the
+    moment in which what it waits for is done. A lane that lived on would keep this replica out of its group for ever.
+    """
+    left = set(tasks)
+    while left:
+        for task in left:
+            task.cancel()
+        _, left = await asyncio.wait(left, timeout=_CANCEL_AGAIN_S)
 
 
 def _subject_in(partition: int, partitions: int) -> str:
