@@ -246,8 +246,9 @@ class Lanes(ConsumerRebalanceListener):  # type: ignore[misc]
 async def end(tasks: Iterable[asyncio.Task[Any]]) -> None:
     """Cancels tasks until they have ended.
 
-    Once is not enough: up to Python 3.11 `asyncio.wait_for`, in whatever library, loses a cancellation that comes in the
-    moment in which what it waits for is done. A lane that lived on would keep this replica out of its group for ever.
+    Once is not enough: up to Python 3.11 `asyncio.wait_for`, in whatever library, loses a cancellation that comes in
+    the moment in which what it waits for is done. A lane that lived on would keep this replica out of its group for
+    ever.
     """
     left = set(tasks)
     while left:
