@@ -207,7 +207,7 @@ def _detach(home: Path, brokers: int | None) -> None:
 
 def _summary(run: dict[str, Any], home: Path) -> str:
     where = home / "run.json"
-    return f"Network {run['network']}; dashboard {run['dashboard']}; all addresses and keys in {where}."
+    return f"Network {run['network']}; live stream {run['dashboard']}/stream; all addresses and keys in {where}."
 
 
 class _Stop(BaseException):
