@@ -13,8 +13,8 @@ from chassis.bus import Bus
 from chassis.database import Pool, patiently
 from chassis.metrics import LaneStanding, caused_at, took_effect
 from qalqan.envelope import BadEnvelope, from_kafka
-from services.notify import store
-from services.notify.domain import body_of
+from services.notify.domain.entry import body_of
+from services.notify.store import events
 
 log = structlog.get_logger()
 
@@ -45,7 +45,7 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]
         consumer = self._bus.consumer
         assert consumer is not None
         try:
-            offsets = await patiently(lambda: store.next_offsets(self._pool))
+            offsets = await patiently(lambda: events.next_offsets(self._pool))
         except Exception as error:
             self._fail(error)  # aiokafka would log it and read on from anywhere
             raise
@@ -67,7 +67,7 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]
         try:
             rows = [row for record in records if (row := row_of(record)) is not None]
             if rows:
-                await patiently(lambda: store.append(self._pool, rows))
+                await patiently(lambda: events.append(self._pool, rows))
             self._note(records)
         except Exception as error:
             # FastStream would log it and go on to the next records: here it stops the service.

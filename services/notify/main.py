@@ -13,10 +13,10 @@ from chassis.rebuild import Progress, Rebuilt
 from chassis.service import Parts, run
 from chassis.settings import Settings
 from qalqan.topics import PUBLIC
-from services.notify import store
-from services.notify.api import stream_router
+from services.notify.api.stream import stream_router
 from services.notify.handlers import Intake
 from services.notify.rebuild import rebuild
+from services.notify.store import events
 from services.notify.stream import Stream
 
 NAME = "notify"
@@ -62,7 +62,7 @@ class NotifyService:
     async def _check(self, pool: Pool) -> None:
         """Whether database and topics belong together."""
         settings = self.parts.settings
-        offsets = await store.next_offsets(pool)
+        offsets = await events.next_offsets(pool)
         await recovery.check_reader(settings.kafka, settings.replica, pool, NAME, PUBLIC, offsets)
 
     async def publish_rest(self) -> int:

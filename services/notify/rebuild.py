@@ -15,8 +15,8 @@ from chassis.admission import Record
 from chassis.rebuild import Progress, Reading, Rebuilt
 from chassis.settings import Settings
 from qalqan.topics import PUBLIC
-from services.notify import store
 from services.notify.handlers import row_of
+from services.notify.store import events
 
 _BATCH = 500
 
@@ -37,10 +37,10 @@ async def rebuild(settings: Settings, progress: Progress) -> Rebuilt:
                 rows.append(row)
                 found.events += 1
                 if len(rows) == _BATCH:
-                    await store.append(connection, rows)
+                    await events.append(connection, rows)
                     rows = []
             if rows:
-                await store.append(connection, rows)
+                await events.append(connection, rows)
             await recovery.keep_ids(connection, await recovery.ids_of(settings.kafka, PUBLIC))
     finally:
         await connection.close()

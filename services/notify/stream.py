@@ -10,8 +10,8 @@ import structlog
 
 from chassis.database import TRANSIENT, Pool
 from chassis.metrics import Measure
-from services.notify import store
-from services.notify.domain import Entry
+from services.notify.domain.entry import Entry
+from services.notify.store import events
 
 log = structlog.get_logger()
 
@@ -37,9 +37,9 @@ class Stream:
         while True:
             try:
                 if not begun:
-                    self._last_seq, begun = await store.last_seq(self._pool), True
+                    self._last_seq, begun = await events.last_seq(self._pool), True
                 async with self._pool.acquire() as connection:
-                    await connection.add_listener(store.CHANNEL, self._wake)
+                    await connection.add_listener(events.CHANNEL, self._wake)
                     try:
                         while not connection.is_closed():
                             await self._read_on()
@@ -48,7 +48,7 @@ class Stream:
                                 await asyncio.wait_for(self._woken.wait(), _LOOK_AGAIN_S)
                     finally:
                         if not connection.is_closed():
-                            await connection.remove_listener(store.CHANNEL, self._wake)
+                            await connection.remove_listener(events.CHANNEL, self._wake)
             except TRANSIENT as error:
                 log.warning("stream.connection_lost", error=repr(error))
                 await asyncio.sleep(_LOOK_AGAIN_S)
@@ -84,7 +84,7 @@ class Stream:
         ]
 
     async def _read_on(self) -> None:
-        while entries := await store.after(self._pool, self._last_seq, _PAGE):
+        while entries := await events.after(self._pool, self._last_seq, _PAGE):
             self._tail.extend(entries)
             self._last_seq = entries[-1].seq
             async with self._moved:
@@ -94,4 +94,4 @@ class Stream:
         if self._tail and self._tail[0].seq <= place + 1:
             # From the newest on: a reader that keeps up looks at what is new, not at the whole tail.
             return list(takewhile(lambda entry: entry.seq > place, reversed(self._tail)))[::-1]
-        return await store.after(self._pool, place, _PAGE)
+        return await events.after(self._pool, place, _PAGE)

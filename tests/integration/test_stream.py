@@ -11,7 +11,7 @@ import pytest_asyncio
 
 from chassis.database import Pool, connect
 from deploy.local.stack import Stack
-from services.notify import store
+from services.notify.store import events
 
 SCHEMA = "two_streams"
 REPLICAS = 4
@@ -46,12 +46,12 @@ async def test_replicas_that_write_the_same_at_once_leave_one_order_without_a_ga
         at = 0
         while at < RECORDS:
             end = min(RECORDS, at + chance.randint(1, 9))
-            await store.append(pool, [("votes", 3, offset, f"body {offset}") for offset in range(at, end)])
+            await events.append(pool, [("votes", 3, offset, f"body {offset}") for offset in range(at, end)])
             at = end
 
     await asyncio.gather(*(write(pool) for pool in pools))
-    entries = await store.after(pools[0], 0, REPLICAS * RECORDS)
+    entries = await events.after(pools[0], 0, REPLICAS * RECORDS)
     assert [entry.seq for entry in entries] == list(range(1, RECORDS + 1))
     assert [entry.body for entry in entries] == [f"body {offset}" for offset in range(RECORDS)]
-    assert await store.last_seq(pools[0]) == RECORDS
-    assert await store.next_offsets(pools[0]) == {("votes", 3): RECORDS}
+    assert await events.last_seq(pools[0]) == RECORDS
+    assert await events.next_offsets(pools[0]) == {("votes", 3): RECORDS}

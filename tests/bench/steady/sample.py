@@ -15,7 +15,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from deploy.local.roles import SERVICES
 from qalqan.topics import ALL, PUBLIC, REJECTIONS
 from services.consensus.handlers import ConsensusHandlers
-from services.notify.store import next_offsets
+from services.notify.store.events import next_offsets
 from services.pledge.handlers import PledgeHandlers
 from services.request.handlers import RequestHandlers
 from services.secretariat.handlers import SecretariatHandlers

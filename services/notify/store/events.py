@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from chassis.database import Pool
 from chassis.ledger import Database
 from qalqan.topics import PUBLIC
-from services.notify.domain import Entry
+from services.notify.domain.entry import Entry
 
 CHANNEL = "stream"
 

@@ -1,0 +1,1 @@
+"""HTTP out, a module for each thing that is shown."""

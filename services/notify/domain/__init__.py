@@ -1,0 +1,1 @@
+"""What notify makes of public events, pure: what a reader is shown, who is told, when."""

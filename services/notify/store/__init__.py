@@ -1,0 +1,1 @@
+"""Notify's SQL, a module for each thing that is kept."""
