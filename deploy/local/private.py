@@ -5,6 +5,10 @@ import json
 import os
 import secrets
 from pathlib import Path
+from typing import Final
+
+TOKENS: Final = "tokens.json"
+"""A home's file of readers' tokens (`qalqan token`); in production a mounted secret, which QALQAN_TOKENS names."""
 
 
 def write_private(path: Path, data: bytes) -> None:

@@ -16,7 +16,7 @@ from deploy.local.errors import CannotStart
 from deploy.local.infrastructure import Infrastructure, together
 from deploy.local.keys import Identity, identity
 from deploy.local.ports import LOOPBACK, free_ports
-from deploy.local.private import secret, write_private
+from deploy.local.private import TOKENS, secret, write_private
 from deploy.local.process import Program, Supervised
 from deploy.local.roles import SERVICES
 
@@ -111,6 +111,7 @@ class Stack(Infrastructure):
             "QALQAN_HTTP_HOST": LOOPBACK,
             "QALQAN_HTTP_PORT": str(port),
             "QALQAN_TOKEN": token,
+            "QALQAN_TOKENS": str(self.home / TOKENS),
             **self._extra,
         }
         return Program(

@@ -10,6 +10,7 @@ from fastapi import APIRouter, HTTPException, Path, Query, Request, Response
 from chassis.database import Pool
 from chassis.lookup import Lookup
 from chassis.reading import Cursor, Limit, Page, Reads, Where, answer, guarded, listed, readable, shown, unknown
+from chassis.tokens import Tokens
 from qalqan.certificate import Certificate
 from qalqan.events import BallotRecord, Mode, Position
 from qalqan.fields import Digest, Instant, Model, RequestId, State
@@ -68,9 +69,9 @@ class BallotView(Model):
         )
 
 
-def router(pool: Pool, lookup: Lookup, token: str) -> APIRouter:
-    """Ballots, for those who show the token."""
-    reads, routes = Reads(pool, store.join), guarded(token)
+def router(pool: Pool, lookup: Lookup, tokens: Tokens) -> APIRouter:
+    """Ballots, for those who show a token."""
+    reads, routes = Reads(pool, store.join), guarded(tokens)
 
     async def found(ballot_id: str) -> Ballot:
         request_id = await store.request_of(pool, ballot_id)

@@ -14,7 +14,7 @@ def build(settings: Settings, rules: Rules = DEFAULT) -> LaneService[State]:
     return LaneService(
         Parts.of(NAME, settings),
         ConsensusHandlers(rules),
-        lambda pool, lookup: [router(pool, lookup, settings.token)],
+        lambda pool, lookup, tokens: [router(pool, lookup, tokens)],
     )
 
 

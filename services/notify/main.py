@@ -13,6 +13,7 @@ from chassis.rebuild import Progress, Rebuilt
 from chassis.service import Parts, run
 from chassis.settings import Settings
 from qalqan.topics import PUBLIC
+from services.notify.api.me import me_router
 from services.notify.api.stream import stream_router
 from services.notify.handlers import Intake
 from services.notify.rebuild import rebuild
@@ -55,7 +56,13 @@ class NotifyService:
             )
             await parts.bus.open(publishes=False)
             stack.push_async_callback(parts.bus.close)
-            app = application(NAME, intake.ready.is_set, parts.follower.registry, stream_router(stream, settings.token))
+            app = application(
+                NAME,
+                intake.ready.is_set,
+                parts.follower.registry,
+                stream_router(stream, parts.tokens),
+                me_router(parts.tokens),
+            )
             await stack.enter_async_context(serving(app, settings.http_host, settings.http_port))
             yield intake
 

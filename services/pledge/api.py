@@ -7,6 +7,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 
 from chassis.database import Pool
 from chassis.reading import Cursor, Limit, Page, Reads, Where, guarded, listed, readable, shown, unknown
+from chassis.tokens import Tokens
 from qalqan.events import Mobilization, Mode, PledgeContent
 from qalqan.fields import Identifier, Instant, Model, Quantity, RequestId, Revision
 from qalqan.fields import State as StateCode
@@ -49,9 +50,9 @@ class PledgeView(Model):
         )
 
 
-def router(pool: Pool, token: str) -> APIRouter:
-    """Pledges and mobilisations, for those who show the token."""
-    reads, routes = Reads(pool, store.join), guarded(token)
+def router(pool: Pool, tokens: Tokens) -> APIRouter:
+    """Pledges and mobilisations, for those who show a token."""
+    reads, routes = Reads(pool, store.join), guarded(tokens)
 
     @routes.get("/pledges", summary="Pledges, by request", response_model=Page[PledgeView], responses=readable(422))
     async def pledges(

@@ -14,7 +14,7 @@ NAME = "pledge"
 def build(settings: Settings, allocator: Allocator = FIRST_ARRIVAL) -> LaneService[State]:
     """The service, not yet connected to anything. `allocator`: how accepted pledges are given to needs."""
     return LaneService(
-        Parts.of(NAME, settings), PledgeHandlers(allocator), lambda pool, _: [router(pool, settings.token)]
+        Parts.of(NAME, settings), PledgeHandlers(allocator), lambda pool, _, tokens: [router(pool, tokens)]
     )
 
 

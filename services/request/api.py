@@ -6,14 +6,15 @@ from fastapi import APIRouter, Path, Query, Request, Response
 
 from chassis.database import Pool
 from chassis.reading import Cursor, Limit, Page, Reads, Where, guarded, listed, readable, shown, unknown
+from chassis.tokens import Tokens
 from qalqan.events import Mode
 from qalqan.fields import RequestId, State
 from services.request import domain, store
 
 
-def router(pool: Pool, token: str) -> APIRouter:
-    """The register, for those who show the token."""
-    reads, routes = Reads(pool, store.join), guarded(token)
+def router(pool: Pool, tokens: Tokens) -> APIRouter:
+    """The register, for those who show a token."""
+    reads, routes = Reads(pool, store.join), guarded(tokens)
 
     @routes.get("/requests", summary="Requests, by id", response_model=Page[domain.Request], responses=readable(422))
     async def requests(

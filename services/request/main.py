@@ -12,7 +12,7 @@ NAME = "request"
 def build(settings: Settings, handlers: RequestHandlers | None = None) -> LaneService[Request]:
     """The service, not yet connected to anything."""
     return LaneService(
-        Parts.of(NAME, settings), handlers or RequestHandlers(), lambda pool, _: [router(pool, settings.token)]
+        Parts.of(NAME, settings), handlers or RequestHandlers(), lambda pool, _, tokens: [router(pool, tokens)]
     )
 
 

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 
 from chassis.database import Pool
 from chassis.reading import Cursor, Limit, Page, Reads, Where, guarded, listed, readable, shown, unknown
+from chassis.tokens import Tokens
 from qalqan.events import KeyRegistered, KeyRevoked, MemberRegistered
 from qalqan.fields import KeyId, State
 from services.secretariat import store
@@ -20,9 +21,9 @@ class KeyView(KeyRegistered):
     revoked: str | None
 
 
-def router(pool: Pool, token: str) -> APIRouter:
-    """The register, for those who show the token."""
-    reads, routes = Reads(pool, store.join), guarded(token)
+def router(pool: Pool, tokens: Tokens) -> APIRouter:
+    """The register, for those who show a token."""
+    reads, routes = Reads(pool, store.join), guarded(tokens)
 
     @routes.get(
         "/members",

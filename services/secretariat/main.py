@@ -17,7 +17,7 @@ def build(settings: Settings) -> LaneService[Register]:
     return LaneService(
         Parts.of(NAME, settings),
         SecretariatHandlers(),
-        lambda pool, _: [router(pool, settings.token)],
+        lambda pool, _, tokens: [router(pool, tokens)],
         judges_by_its_own_word=True,
     )
 

@@ -4,9 +4,9 @@ Pages follow the order of keys; a cursor names the last thing that was shown. ET
 """
 
 import json
-import secrets
+import time
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Annotated, Any, Generic, TypeVar
@@ -18,14 +18,21 @@ from pydantic import BaseModel
 from chassis.database import Pool
 from chassis.handlers import Doc, S
 from chassis.problems import Responses, described
+from chassis.tokens import NotAdmitted, Reader, Role, Tokens
 
 T = TypeVar("T")
 
 _SUBJECTS_A_QUERY = 50
 _SUBJECTS_A_PAGE = 1_000
-_BEARER = HTTPBearer(auto_error=False, scheme_name="token", description="The reader's token (`token` of run.json)")
+_LOOK_AGAIN_S = 0.5
+_BEARER = HTTPBearer(
+    auto_error=False,
+    scheme_name="token",
+    bearerFormat="qalqan_<id>_<secret>",
+    description="A token with a role, made by `qalqan token make`; on a development network also `token` of run.json",
+)
 TOKEN = [{"token": list[str]()}]
-"""The security requirement of what needs the token."""
+"""The security requirement of what needs a token."""
 
 Limit = Annotated[int, Query(ge=1, le=500, description="How many at most")]
 Cursor = Annotated[
@@ -34,22 +41,61 @@ Cursor = Annotated[
 
 
 class Guard:
-    """Lets only those read who show the token."""
+    """Lets only those read who show a token that counts, of one of some roles (none named: of any)."""
 
-    def __init__(self, token: str) -> None:
-        self._token = token.encode()
+    def __init__(self, tokens: Tokens, *roles: Role) -> None:
+        self._tokens = tokens
+        self._roles = roles
 
-    def __call__(
+    async def __call__(
         self, request: Request, shown: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)]
-    ) -> None:
-        """401 without `Authorization: Bearer <token>`."""
-        if not self._token or shown is None or not secrets.compare_digest(shown.credentials.encode(), self._token):
-            raise HTTPException(401, "show `Authorization: Bearer <token>`", {"WWW-Authenticate": "Bearer"})
+    ) -> Reader:
+        """401 without `Authorization: Bearer <token>`, 403 where the token's role may not."""
+        if shown is None:
+            raise _unauthorized("show `Authorization: Bearer <token>`")
+        try:
+            reader = self._tokens.reader(shown.credentials)
+        except NotAdmitted as why:
+            raise _unauthorized(f"the token that was shown does not count: {why}") from None
+        if self._roles and reader.role not in self._roles:
+            raise forbidden(f"this is for {' or '.join(self._roles)}; the token that was shown is of {reader.role}")
+        request.state.reader = reader
+        return reader
 
 
-def guarded(token: str) -> APIRouter:
-    """A router whose routes need the reader's token."""
-    return APIRouter(dependencies=[Depends(Guard(token))], responses=described(401))
+def guarded(tokens: Tokens, *roles: Role) -> APIRouter:
+    """A router whose routes need a token, of one of some roles (none named: of any)."""
+    problems = described(401, 403) if roles else described(401)
+    return APIRouter(dependencies=[Depends(Guard(tokens, *roles))], responses=problems)
+
+
+async def _asking(request: Request) -> Reader:
+    reader: Reader = request.state.reader
+    return reader
+
+
+Asking = Annotated[Reader, Depends(_asking)]
+"""A parameter of a handler behind a `Guard`: who asks."""
+
+
+def forbidden(why: str) -> HTTPException:
+    """403: not for the one who asks."""
+    return HTTPException(403, why)
+
+
+async def while_admitted(tokens: Tokens, reader: Reader, items: AsyncIterator[T]) -> AsyncIterator[T]:
+    """What a stream brings, until the reader's token counts no more: nothing comes through after that."""
+    look_at = 0.0
+    async for item in items:
+        if (now := time.monotonic()) >= look_at:
+            if not tokens.still_admits(reader):
+                return
+            look_at = now + _LOOK_AGAIN_S
+        yield item
+
+
+def _unauthorized(why: str) -> HTTPException:
+    return HTTPException(401, why, {"WWW-Authenticate": "Bearer"})
 
 
 class Page(BaseModel, Generic[T]):

@@ -32,6 +32,7 @@ from chassis.publication import Publisher
 from chassis.rebuild import Progress, Rebuild, Rebuilt, publish_rest
 from chassis.settings import Settings
 from chassis.submissions import Submissions, submissions
+from chassis.tokens import Tokens
 from qalqan.registry import Root
 from qalqan.signing import Ed25519Key, SigningKey
 from qalqan.sources import service_source
@@ -49,6 +50,7 @@ class Parts:
     key: SigningKey
     bus: Bus
     follower: Follower
+    tokens: Tokens
     source: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -65,6 +67,7 @@ class Parts:
             Ed25519Key.from_pem(settings.key.read_bytes()),
             Bus(settings, name),
             Follower(settings.kafka, settings.replica, root),
+            Tokens(settings.tokens, settings.token),
         )
 
 
@@ -75,7 +78,7 @@ class LaneService(Generic[S]):
         self,
         parts: Parts,
         handlers: Handlers[S],
-        routers: Callable[[Pool, Lookup], Sequence[APIRouter]] = lambda pool, lookup: (),
+        routers: Callable[[Pool, Lookup, Tokens], Sequence[APIRouter]] = lambda pool, lookup, tokens: (),
         *,
         judges_by_its_own_word: bool = False,
     ) -> None:
@@ -119,8 +122,8 @@ class LaneService(Generic[S]):
                 parts.name,
                 lanes.ready.is_set,
                 parts.follower.registry,
-                submissions(self.handlers.inbox, taking, settings.token),
-                *self._routers(pool, lookup),
+                submissions(self.handlers.inbox, taking, parts.tokens),
+                *self._routers(pool, lookup, parts.tokens),
             )
             await stack.enter_async_context(serving(app, settings.http_host, settings.http_port))
             await parts.follower.start()

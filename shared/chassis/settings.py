@@ -27,7 +27,9 @@ class Settings(BaseSettings):
     http_host: str = Field("127.0.0.1", validation_alias="QALQAN_HTTP_HOST")
     http_port: int = Field(0, validation_alias="QALQAN_HTTP_PORT")
     token: str = Field("", validation_alias="QALQAN_TOKEN")
-    """What a reader over HTTP must show."""
+    """What a reader over HTTP may show on a development network: it has the Secretariat's role."""
+    tokens: Path | None = Field(None, validation_alias="QALQAN_TOKENS")
+    """tokens.json, as `qalqan token` writes it: who else may read, in which role."""
     session_timeout_ms: int = Field(6000, validation_alias="QALQAN_SESSION_TIMEOUT_MS")
     """After how long without a heartbeat another replica takes the lanes."""
     log_level: str = Field("INFO", validation_alias="QALQAN_LOG_LEVEL")

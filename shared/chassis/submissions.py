@@ -22,6 +22,7 @@ from chassis.lookup import Lookup
 from chassis.problems import described, problem, refused
 from chassis.reading import TOKEN, Guard
 from chassis.settlement import Place, PublicPlace, Said, Settlement, is_handled, settlement
+from chassis.tokens import Tokens
 from qalqan.envelope import JSON, STRUCTURED_JSON, BadEnvelope, Event, from_http, to_kafka
 from qalqan.events import EVENTS, Reason
 from qalqan.topics import RECORD_LIMIT_BYTES, Topic, partition_of
@@ -141,8 +142,8 @@ class Submissions:
             self._said.popitem(last=False)
 
 
-def submissions(inbox: Topic, taking: Submissions, token: str) -> APIRouter:
-    """`POST /events`, open: a signature is all it asks for; `GET /submissions/...` for those who show the token."""
+def submissions(inbox: Topic, taking: Submissions, tokens: Tokens) -> APIRouter:
+    """`POST /events`, open: a signature is all it asks for; `GET /submissions/...` for those who show a token."""
     router = APIRouter(tags=["submissions"])
     models = [kind.model for kind in EVENTS.values() if kind.inbox == inbox]
     router.schemas = {**schemas(*models), "StructuredEvent": _structured(inbox)}  # type: ignore[attr-defined]
@@ -201,7 +202,7 @@ def submissions(inbox: Topic, taking: Submissions, token: str) -> APIRouter:
         summary="What became of a submission",
         response_model=Submission,
         responses=described(401, 404, 410, 422, 503),
-        dependencies=[Depends(Guard(token))],
+        dependencies=[Depends(Guard(tokens))],
         openapi_extra={"security": TOKEN},
     )
     async def submission(

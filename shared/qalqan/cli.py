@@ -20,7 +20,7 @@ OWN: Final = {
     "submit": "qalqan.submit:submit",
     "verify": "qalqan.verify:verify",
 }
-OF_THE_SYSTEM: Final = ("demo", "down", "status", "up")
+OF_THE_SYSTEM: Final = ("demo", "doctor", "down", "status", "token", "up")
 PLUGINS: Final = "qalqan.commands"
 
 
