@@ -83,7 +83,7 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]
             self.failed.set_result(error)
 
 
-def row_of(record: Record) -> tuple[str, int, int, str] | None:
+def row_of(record: Record) -> events.Row | None:
     """A public record as the store has it; None: nobody is shown it."""
     try:
         event = from_kafka(record.key, record.headers, record.value)
@@ -97,5 +97,5 @@ def row_of(record: Record) -> tuple[str, int, int, str] | None:
             why=str(error),
         )
         return None
-    body = body_of(event, record.topic, record.partition, record.offset)
-    return record.topic, record.partition, record.offset, body
+    body = body_of(event, record.topic, record.partition, record.offset, record.timestamp)
+    return record.topic, record.partition, record.offset, event.subject, body

@@ -8,13 +8,16 @@ from collections.abc import AsyncIterator
 from chassis import recovery
 from chassis.database import Pool, connect, patiently
 from chassis.http import application, serving
+from chassis.lanes import end
 from chassis.metrics import Standing, told
 from chassis.rebuild import Progress, Rebuilt
 from chassis.service import Parts, run
 from chassis.settings import Settings
 from qalqan.topics import PUBLIC
+from services.notify.api.board import board_router
 from services.notify.api.me import me_router
 from services.notify.api.stream import stream_router
+from services.notify.board import Board
 from services.notify.handlers import Intake
 from services.notify.rebuild import rebuild
 from services.notify.store import events
@@ -45,12 +48,15 @@ class NotifyService:
             await patiently(lambda: self._check(pool))
             intake = Intake(parts.bus, pool)
             stream = Stream(pool)
-            following = asyncio.create_task(stream.follow_store(), name="stream")
-            following.add_done_callback(intake.must_not_end)
-            stack.callback(following.cancel)
+            board = Board(pool, stream, parts.follower)
             stack.enter_context(told(Standing(intake.standing, stream.measures)))
             await parts.follower.start()
             stack.push_async_callback(parts.follower.stop)
+            works = {"stream": stream.follow_store, "board": board.follow, "keeping the board": board.keep}
+            tasks = [asyncio.create_task(work(), name=name) for name, work in works.items()]
+            for task in tasks:
+                task.add_done_callback(intake.must_not_end)
+            stack.push_async_callback(end, tasks)
             parts.bus.subscribe(
                 PUBLIC, intake, intake.take, fetch_min_bytes=_FETCH_MIN_BYTES, fetch_max_wait_ms=_FETCH_WAIT_MS
             )
@@ -61,6 +67,7 @@ class NotifyService:
                 intake.ready.is_set,
                 parts.follower.registry,
                 stream_router(stream, parts.tokens),
+                board_router(board, pool, parts.follower, parts.tokens),
                 me_router(parts.tokens),
             )
             await stack.enter_async_context(serving(app, settings.http_host, settings.http_port))

@@ -3,14 +3,14 @@
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from itertools import takewhile
 
 import structlog
 
-from chassis.database import TRANSIENT, Pool
+from chassis.database import TRANSIENT, Pool, patiently
 from chassis.metrics import Measure
-from services.notify.domain.entry import Entry
+from services.notify.domain.entry import EVERYTHING, Entry, Wanted
 from services.notify.store import events
 
 log = structlog.get_logger()
@@ -61,15 +61,22 @@ class Stream:
         """The number of the newest event: whoever reads from after it reads from now on."""
         return self._last_seq
 
-    async def read(self, after: int) -> AsyncIterator[Entry]:
-        """Every event after a number, for ever."""
+    async def read(self, after: int, wanted: Wanted = EVERYTHING) -> AsyncIterator[Entry]:
+        """Every event after a number that is wanted, for ever."""
+        async for page in self.pages(after, wanted.requests):
+            for entry in page:
+                if wanted(entry):
+                    yield entry
+
+    async def pages(self, after: int, subjects: Collection[str] = ()) -> AsyncIterator[list[Entry]]:
+        """The same some at a time, as they come; of what is old those of these subjects alone (none named: all)."""
         place = after
         self._readers += 1
         try:
             while True:
-                for entry in await self._next(place):
-                    place = entry.seq
-                    yield entry
+                page, place = await self._next(place, subjects)
+                if page:
+                    yield page
                 async with self._moved:
                     while self._last_seq <= place:
                         await self._moved.wait()
@@ -90,8 +97,13 @@ class Stream:
             async with self._moved:
                 self._moved.notify_all()
 
-    async def _next(self, place: int) -> list[Entry]:
+    async def _next(self, place: int, subjects: Collection[str]) -> tuple[list[Entry], int]:
+        """Some events after a place, and the place up to which that is all."""
         if self._tail and self._tail[0].seq <= place + 1:
             # From the newest on: a reader that keeps up looks at what is new, not at the whole tail.
-            return list(takewhile(lambda entry: entry.seq > place, reversed(self._tail)))[::-1]
-        return await events.after(self._pool, place, _PAGE)
+            page = list(takewhile(lambda entry: entry.seq > place, reversed(self._tail)))[::-1]
+            return page, page[-1].seq if page else place
+        seen = self._last_seq
+        page = await patiently(lambda: events.after(self._pool, place, _PAGE, subjects))
+        reached = page[-1].seq if page else place
+        return page, reached if len(page) == _PAGE else max(reached, seen)

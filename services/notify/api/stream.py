@@ -3,42 +3,61 @@
 from collections.abc import AsyncIterator
 from typing import Annotated
 
-from fastapi import APIRouter, Header, HTTPException
-from sse_starlette import EventSourceResponse, ServerSentEvent
+from fastapi import APIRouter, HTTPException, Query
+from sse_starlette import EventSourceResponse
 
-from chassis.problems import described
-from chassis.reading import Asking, guarded, while_admitted
+from chassis.reading import guarded
 from chassis.tokens import Tokens
-from services.notify.domain.entry import Entry
+from qalqan.events import EVENTS, Mode, type_of
+from qalqan.fields import State
+from services.notify.api.live import LastEventId, live, lively, place
+from services.notify.domain.entry import Wanted
 from services.notify.stream import Stream
 
-_PING_S = 15
+_FILTERS = 100
+
+Subjects = Annotated[list[str], Query(alias="request", description="Request ids; any of them", max_length=_FILTERS)]
+States = Annotated[
+    list[State], Query(alias="state", description="The affected state, or who says it", max_length=_FILTERS)
+]
+Types = Annotated[list[str], Query(alias="type", description="`VoteCast` or `qalqan.VoteCast.v1`", max_length=_FILTERS)]
+Modes = Annotated[list[Mode], Query(alias="mode")]
 
 
 def stream_router(stream: Stream, tokens: Tokens) -> APIRouter:
-    """The live stream, for those who show a token."""
+    """The live stream, for those who show the token."""
     router = guarded(tokens)
 
     @router.get(
         "/stream",
         summary="Every public event, live",
         response_class=EventSourceResponse,
-        responses={200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}, **described(400, 401, 422)},
+        responses=lively(422),
     )
-    async def live(
-        reader: Asking,
-        last_event_id: Annotated[str | None, Header(description="The `id` of the last event that was read")] = None,
+    async def events(
+        request: Subjects = [],  # noqa: B006
+        state: States = [],  # noqa: B006
+        type: Types = [],  # noqa: B006
+        mode: Modes = [],  # noqa: B006
+        last_event_id: LastEventId = None,
     ) -> EventSourceResponse:
-        """From now on, or from after `Last-Event-ID` (0: from the first). Data: the structured CloudEvent."""
-        if last_event_id is not None and not (last_event_id.isdecimal() and len(last_event_id) < 19):
-            raise HTTPException(400, f"Last-Event-ID {last_event_id[:40]!r} is not a number that this stream gave")
+        """From now on, or from after `Last-Event-ID` (0: from the first). Data: the structured CloudEvent, with where
+        it stands on Kafka. Each filter may stand several times; an event passes that all filters let pass."""
+        wanted = Wanted(request, state, [_type(name) for name in type], mode)
+        after = place(last_event_id)
         # The place is taken before the answer begins: what comes after the reader has it is not missed.
-        after = stream.end if last_event_id is None else int(last_event_id)
-        return EventSourceResponse(_events(while_admitted(tokens, reader, stream.read(after))), ping=_PING_S)
+        return live(_frames(stream, stream.end if after is None else after, wanted))
 
     return router
 
 
-async def _events(entries: AsyncIterator[Entry]) -> AsyncIterator[ServerSentEvent]:
-    async for entry in entries:
-        yield ServerSentEvent(id=str(entry.seq), data=entry.body)
+def _type(name: str) -> str:
+    found = name if name in EVENTS else type_of(name)
+    if found not in EVENTS:
+        raise HTTPException(422, f"type: {name[:80]!r} is no event of the contract")
+    return found
+
+
+async def _frames(stream: Stream, after: int, wanted: Wanted) -> AsyncIterator[bytes]:
+    async for entry in stream.read(after, wanted):
+        yield entry.frame

@@ -1,6 +1,6 @@
 """The stream's SQL: events are numbered in the order in which they become visible."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from chassis.database import Pool
 from chassis.ledger import Database
@@ -13,8 +13,8 @@ _APPEND = """
 with head as materialized (select last_seq from stream),
 news as (
     select r.*, row_number() over (order by r.ordinality) as n      -- as they came: a join keeps no order
-    from unnest($1::text[], $2::int[], $3::bigint[], $4::text[]) with ordinality
-        r (topic, partition, "offset", body, ordinality)
+    from unnest($1::text[], $2::int[], $3::bigint[], $4::text[], $5::text[]) with ordinality
+        r (topic, partition, "offset", subject, body, ordinality)
     where not exists (
         select from event e where (e.topic, e.partition, e."offset") = (r.topic, r.partition, r."offset")
     )
@@ -22,8 +22,8 @@ news as (
     update stream set last_seq = stream.last_seq + (select count(*) from news) from head
     where stream.last_seq = head.last_seq returning stream.last_seq
 ), appended as (
-    insert into event (seq, topic, partition, "offset", body)
-    select last_seq - (select count(*) from news) + n, topic, partition, "offset", body from news, place
+    insert into event (seq, topic, partition, "offset", subject, body)
+    select last_seq - (select count(*) from news) + n, topic, partition, "offset", subject, body from news, place
 )
 select pg_notify('stream', last_seq::text) is not null from place
 """
@@ -38,9 +38,16 @@ from unnest($1::text[], $2::int[]) place (topic, partition), lateral (
 ) last
 """
 
+_OF_SUBJECTS = """
+select seq, body from event where seq > $1 and subject = any($3::text[]) order by seq limit $2
+"""
 
-async def append(pool: Database, rows: Sequence[tuple[str, int, int, str]]) -> None:
-    """Adds records (topic, partition, offset, body) that are not there yet, and wakes every replica's readers.
+Row = tuple[str, int, int, str | None, str]
+"""Topic, partition, offset, subject, body."""
+
+
+async def append(pool: Database, rows: Sequence[Row]) -> None:
+    """Adds records that are not there yet, and wakes every replica's readers.
 
     Any number of replicas may write, also the same records: each stands once, and the numbers have no gap.
     """
@@ -61,7 +68,10 @@ async def last_seq(pool: Pool) -> int:
     return int(await pool.fetchval("select last_seq from stream"))
 
 
-async def after(pool: Pool, seq: int, limit: int) -> list[Entry]:
-    """Events after a number, in order."""
-    rows = await pool.fetch("select seq, body from event where seq > $1 order by seq limit $2", seq, limit)
+async def after(pool: Pool, seq: int, limit: int, subjects: Collection[str] = ()) -> list[Entry]:
+    """Events after a number, in order; `subjects`: those of these subjects alone."""
+    if subjects:
+        rows = await pool.fetch(_OF_SUBJECTS, seq, limit, list(subjects))
+    else:
+        rows = await pool.fetch("select seq, body from event where seq > $1 order by seq limit $2", seq, limit)
     return [Entry(row["seq"], row["body"]) for row in rows]

@@ -19,9 +19,48 @@ STATEMENTS = (
         topic     text not null,
         partition int not null,
         "offset"  bigint not null,
+        subject   text,                                  -- what it is about: its request, mostly
         body      text not null,                         -- the structured CloudEvent, JSON
         unique (topic, partition, "offset")              -- once, whoever reads it and however often
     )""",
+    "create index event_subject on event (subject, seq)",
+    """create table view (                                 -- a request as readers see it (`board`)
+        request_id text primary key,
+        seq        bigint not null,                       -- of the newest event in it
+        open       boolean not null,
+        rank       smallint not null,                     -- how near to the top of the board
+        at         timestamptz not null,                  -- raised; of what has ended, when that was
+        mode       text not null,
+        state      text not null,
+        status     text not null,
+        card       text not null,                         -- JSON
+        doc        text not null                          -- JSON
+    )""",
+    "create index view_board on view (open desc, rank, at desc)",
+    "create index view_seq on view (seq)",
+    """create table board (
+        one       boolean primary key default true check (one),
+        projected bigint not null default 0               -- the views hold every event up to this number
+    )""",
+    "insert into board default values",
+    """create table turn (                                 -- what a state owes (`turns`)
+        turn_id         uuid primary key,
+        request_id      text not null,
+        state           text not null,
+        kind            text not null,
+        what            text not null,
+        since           timestamptz not null,
+        deadline        timestamptz,
+        level           smallint not null default -1,      -- how often it was told; -1: not yet
+        next_at         timestamptz,                       -- when it is told (again)
+        told_at         timestamptz[] not null default '{}',
+        acknowledged_at timestamptz,
+        acknowledged_by text,
+        ended_at        timestamptz
+    )""",
+    "create index turn_request on turn (request_id)",
+    "create index turn_open on turn (state, since) where ended_at is null",
+    "create index turn_due on turn (next_at) where ended_at is null and acknowledged_at is null",
 )
 
 

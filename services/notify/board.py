@@ -1,0 +1,252 @@
+"""The board: each request as readers see it, folded from the stream in memory, and kept a moment later.
+
+What is kept saves folding everything again at a start; the stream is the truth. Every replica folds for its own
+readers.
+"""
+
+import asyncio
+from collections import OrderedDict, deque
+from collections.abc import AsyncIterator, Iterable
+from itertools import takewhile
+
+import structlog
+
+from chassis.database import Pool, patiently
+from chassis.follower import Follower
+from qalqan import trust
+from qalqan.envelope import Event, from_structured
+from qalqan.events import EVENTS
+from qalqan.instants import parse_instant
+from qalqan.jsontext import BadData
+from qalqan.registry import Registry
+from qalqan.topics import REQUEST_TOPICS
+from services.notify.domain.entry import Entry
+from services.notify.domain.fold import Told, TooEarly, fold
+from services.notify.domain.turns import turns
+from services.notify.domain.view import Card, View
+from services.notify.store import views
+from services.notify.store.views import Kept
+from services.notify.stream import Stream
+
+log = structlog.get_logger()
+
+_TOPICS = frozenset(topic.name for topic in REQUEST_TOPICS)
+_KEEP_EVERY_S = 0.2
+_IN_MEMORY = 5_000
+"""Views in memory; the rest are read from the store when an event concerns them."""
+_TAIL = 4_096
+_HELD = 10_000
+"""How many events the stream goes on before one that waits for another of its request is given up."""
+_BREATH = 50
+"""Events after which others have a turn in this event loop."""
+
+
+class Board:
+    """Views of requests: read as they change, or as they stand. A slow reader holds up no other."""
+
+    def __init__(self, pool: Pool, stream: Stream, follower: Follower) -> None:
+        self.seq = 0
+        """The views hold every event of the stream up to this number."""
+        self._pool = pool
+        self._stream = stream
+        self._follower = follower
+        self._views: OrderedDict[str, View] = OrderedDict()
+        self._held: dict[str, deque[Told]] = {}
+        self._unkept: dict[str, View] = {}
+        self._being_kept: dict[str, View] = {}
+        self._cards: OrderedDict[str, Kept] = OrderedDict()
+        self._cards_from = 0
+        self._moved = asyncio.Condition()
+        self._dirty = asyncio.Event()
+        self._keeping = asyncio.Lock()
+
+    async def follow(self) -> None:
+        """Folds the stream, from where the store ends, until cancelled."""
+        self.seq = self._cards_from = await patiently(lambda: views.projected(self._pool))
+        async for page in self._stream.pages(self.seq):
+            for at in range(0, len(page), _BREATH):
+                await self._take(page[at : at + _BREATH])
+                await asyncio.sleep(0)
+
+    async def keep(self) -> None:
+        """Writes what changed to the store, until cancelled: at once after a pause, else in small heaps."""
+        while True:
+            await self._dirty.wait()
+            await self.flush()
+            await asyncio.sleep(_KEEP_EVERY_S)
+
+    async def flush(self) -> None:
+        """Returns when the store has everything that was folded before."""
+        async with self._keeping:
+            self._dirty.clear()
+            if not self._unkept:
+                return
+            self._being_kept, self._unkept = self._unkept, {}
+            changed, upto = self._being_kept, self._upto()
+            cards = {request_id: self._card(view).card for request_id, view in changed.items()}
+            owed = [turn for view in changed.values() for turn in turns(view)]
+            await patiently(lambda: views.keep(self._pool, changed.values(), cards, owed, upto))
+            self._being_kept = {}
+            self._forget()
+
+    async def view(self, request_id: str) -> View | None:
+        """A request as it stands."""
+        found = self._views.get(request_id)
+        if found is None:
+            found = (await views.load(self._pool, [request_id])).get(request_id)
+        return found
+
+    async def view_changes(self, request_id: str) -> AsyncIterator[View]:
+        """A request whenever it changed, the first at once (or when there is one); what a slow reader missed is
+        in the next."""
+        seen = 0
+        while True:
+            view = await self.view(request_id)
+            if view is not None and view.seq > seen:
+                seen = view.seq
+                yield view
+                continue
+            async with self._moved:
+                while self._seq_of(request_id) <= seen:
+                    await self._moved.wait()
+
+    async def changes(self, after: int) -> AsyncIterator[Kept]:
+        """Cards whenever they changed after a number of the stream."""
+        place = after
+        while True:
+            for kept in await self._changed(place):
+                place = kept.seq
+                yield kept
+            async with self._moved:
+                while self._newest() <= place:
+                    await self._moved.wait()
+
+    async def _changed(self, place: int) -> list[Kept]:
+        if place >= self._cards_from:
+            return list(takewhile(lambda kept: kept.seq > place, reversed(self._cards.values())))[::-1]
+        await self.flush()
+        return await views.changed(self._pool, place, _TAIL)
+
+    def _newest(self) -> int:
+        return next(reversed(self._cards.values())).seq if self._cards else 0
+
+    def _seq_of(self, request_id: str) -> int:
+        found = self._views.get(request_id)
+        return 0 if found is None else found.seq
+
+    async def _take(self, entries: list[Entry]) -> None:
+        believed = [each for entry in entries if (each := await self._believed(entry)) is not None]
+        await self._load({request_id for request_id, _ in believed})
+        for request_id, told in believed:
+            self._fold(request_id, told)
+        self.seq = entries[-1].seq
+        if believed:
+            self._dirty.set()
+            async with self._moved:
+                self._moved.notify_all()
+
+    def _fold(self, request_id: str, told: Told) -> None:
+        """Folds an event and whatever waited for it; of each topic in order."""
+        waiting = self._held.get(request_id, deque())
+        waiting.append(told)
+        blocked: deque[Told] = deque()
+        moved = True
+        while moved:
+            moved, blocked = False, deque()
+            for each in waiting:
+                if any(other.topic == each.topic for other in blocked):
+                    blocked.append(each)
+                    continue
+                view = self._views.get(request_id)
+                try:
+                    after = fold(view, each)
+                except TooEarly:
+                    blocked.append(each)
+                    continue
+                moved = True
+                if after is not view:
+                    self._changed_to(after)
+            waiting = blocked
+        if blocked:
+            self._held[request_id] = blocked
+            self._give_up(told.seq)
+        else:
+            self._held.pop(request_id, None)
+
+    def _changed_to(self, view: View) -> None:
+        self._views[view.request_id] = self._unkept[view.request_id] = view
+        self._views.move_to_end(view.request_id)
+        card = self._card(view)
+        self._cards[view.request_id] = card
+        self._cards.move_to_end(view.request_id)
+        while len(self._cards) > _TAIL:
+            self._cards_from = self._cards.popitem(last=False)[1].seq
+
+    def _card(self, view: View) -> Kept:
+        known = self._cards.get(view.request_id)
+        if known is not None and known.seq == view.seq:
+            return known
+        return Kept(view.request_id, view.seq, view.state, view.mode, Card.of(view).model_dump_json(by_alias=True))
+
+    def _upto(self) -> int:
+        """Up to which number the views hold everything: what waits is read again after a crash."""
+        return min([self.seq, *(told.seq - 1 for waiting in self._held.values() for told in waiting)])
+
+    def _give_up(self, seq: int) -> None:
+        """What has waited too long is left out: what it stands on was not believed, or never comes."""
+        for request_id, waiting in list(self._held.items()):
+            if waiting[0].seq < seq - _HELD:
+                log.error("board.given_up", request_id=request_id, topic=waiting[0].topic, seq=waiting[0].seq)
+                del self._held[request_id]
+
+    def _forget(self) -> None:
+        """Ended requests leave the memory, and of the open ones those that were quiet for longest."""
+        busy = self._unkept.keys()
+        ended = [request_id for request_id, view in self._views.items() if not view.is_open]
+        for request_id in ended:
+            if request_id not in busy:
+                del self._views[request_id]
+        for request_id in list(self._views)[: max(0, len(self._views) - _IN_MEMORY)]:
+            if request_id not in busy:
+                del self._views[request_id]
+
+    async def _load(self, request_ids: Iterable[str]) -> None:
+        missing = [request_id for request_id in request_ids if request_id not in self._views]
+        if missing:
+            self._views.update(await patiently(lambda: views.load(self._pool, missing)))
+
+    async def _believed(self, entry: Entry) -> tuple[str, Told] | None:
+        """An entry of a request, if it is one and to be believed: its request and what it tells."""
+        found = entry.event
+        if found["topic"] not in _TOPICS:
+            return None
+        event = from_structured(found)
+        doubt = signature_doubt(event, self._follower.registry)
+        if doubt == trust.UNKNOWN_KEY:
+            await self._follower.catch_up()
+            doubt = signature_doubt(event, self._follower.registry)
+        try:
+            told = _told(entry.seq, event)
+        except (BadData, ValueError) as error:
+            told, doubt = None, doubt or str(error)
+        if doubt is not None:
+            log.error("board.ignored", seq=entry.seq, request_id=event.subject, why=doubt)
+            return None
+        return None if told is None or event.subject is None else (event.subject, told)
+
+
+def signature_doubt(event: Event, registry: Registry) -> str | None:
+    """Why an event of the stream (with the stream's extensions) is not to be believed; None: it is."""
+    where = event.extensions
+    return trust.doubt(event, where["topic"], parse_instant(where["appendedtime"]), registry)
+
+
+def _told(seq: int, event: Event) -> Told | None:
+    """What it says; None: of a later version. ValueError: it does not say what its type should."""
+    kind = EVENTS.get(event.type)
+    if kind is None:
+        return None
+    extensions = event.extensions
+    at = parse_instant(extensions.get("recordedtime") or extensions["appendedtime"])
+    data = kind.model.model_validate_json(event.data)
+    return Told(seq, extensions["topic"], int(extensions["position"]), at, data)
