@@ -3,6 +3,7 @@
 import asyncio
 import http.client
 import json
+import os
 import sys
 import threading
 import time
@@ -112,6 +113,9 @@ class Stack(Infrastructure):
             "QALQAN_HTTP_PORT": str(port),
             "QALQAN_TOKEN": token,
             "QALQAN_TOKENS": str(self.home / TOKENS),
+            # Who tries webhooks out has the target here.
+            "QALQAN_WEBHOOK_ALLOW": os.environ.get("QALQAN_WEBHOOK_ALLOW", "127.0.0.0/8,::1/128"),
+            "QALQAN_WEBHOOK_HTTP": os.environ.get("QALQAN_WEBHOOK_HTTP", "1"),
             **self._extra,
         }
         return Program(

@@ -17,9 +17,12 @@ from qalqan.topics import PUBLIC
 from services.notify.api.board import board_router
 from services.notify.api.me import me_router
 from services.notify.api.stream import stream_router
+from services.notify.api.subscriptions import subscriptions_router
 from services.notify.board import Board
+from services.notify.delivery.delivery import Delivery
 from services.notify.handlers import Intake
 from services.notify.rebuild import rebuild
+from services.notify.settings import DeliverySettings
 from services.notify.store import events
 from services.notify.stream import Stream
 
@@ -49,10 +52,18 @@ class NotifyService:
             intake = Intake(parts.bus, pool)
             stream = Stream(pool)
             board = Board(pool, stream, parts.follower)
+            outside = DeliverySettings()  # type: ignore[call-arg]  # from the environment
+            delivery = Delivery(pool, stream, board, settings.replica, outside)
+            stack.callback(delivery.close)
             stack.enter_context(told(Standing(intake.standing, stream.measures)))
             await parts.follower.start()
             stack.push_async_callback(parts.follower.stop)
-            works = {"stream": stream.follow_store, "board": board.follow, "keeping the board": board.keep}
+            works = {
+                "stream": stream.follow_store,
+                "board": board.follow,
+                "keeping the board": board.keep,
+                "delivery": delivery.run,
+            }
             tasks = [asyncio.create_task(work(), name=name) for name, work in works.items()]
             for task in tasks:
                 task.add_done_callback(intake.must_not_end)
@@ -68,6 +79,7 @@ class NotifyService:
                 parts.follower.registry,
                 stream_router(stream, parts.tokens),
                 board_router(board, pool, parts.follower, parts.tokens),
+                subscriptions_router(pool, delivery, parts.tokens),
                 me_router(parts.tokens),
             )
             await stack.enter_async_context(serving(app, settings.http_host, settings.http_port))
