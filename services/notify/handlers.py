@@ -1,6 +1,7 @@
 """Kafka in: every public topic, into the stream."""
 
 import asyncio
+import time
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
@@ -12,6 +13,8 @@ from chassis.admission import Record
 from chassis.bus import Bus
 from chassis.database import Pool, patiently
 from chassis.metrics import LaneStanding, caused_at, took_effect
+from chassis.telemetry import request_id
+from chassis.traces import Traces
 from qalqan.envelope import BadEnvelope, from_kafka
 from services.notify.domain.entry import body_of
 from services.notify.store import events
@@ -22,11 +25,12 @@ log = structlog.get_logger()
 class Intake(ConsumerRebalanceListener):  # type: ignore[misc]
     """Reads public topics into the store. Its offsets are in the store; reading twice writes once."""
 
-    def __init__(self, bus: Bus, pool: Pool) -> None:
+    def __init__(self, bus: Bus, pool: Pool, traces: Traces | None = None) -> None:
         self.ready = asyncio.Event()
         self.failed: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         self._bus = bus
         self._pool = pool
+        self._traces = traces
         self._reached: dict[TopicPartition, int] = {}
 
     def standing(self) -> list[LaneStanding]:
@@ -65,10 +69,13 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]
         if self.failed.done():
             return  # what could not be written comes first, at the next start
         try:
+            begun_ns = 0 if self._traces is None else time.time_ns()
             rows = [row for record in records if (row := row_of(record)) is not None]
             if rows:
                 await patiently(lambda: events.append(self._pool, rows))
             self._note(records)
+            if self._traces is not None:
+                self._traces.taken(records, begun_ns, time.time_ns())
         except Exception as error:
             # FastStream would log it and go on to the next records: here it stops the service.
             self._fail(error)
@@ -91,6 +98,7 @@ def row_of(record: Record) -> events.Row | None:
         # Only a service may write here, and none writes this: somebody else did. Nobody is shown it.
         log.error(
             "stream.ignored",
+            request_id=request_id(record.key),
             topic=record.topic,
             partition=record.partition,
             offset=record.offset,

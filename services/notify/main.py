@@ -46,10 +46,12 @@ class NotifyService:
         """Connects everything in order and takes it down in reverse."""
         parts, settings = self.parts, self.parts.settings
         async with contextlib.AsyncExitStack() as stack:
+            if parts.traces is not None:
+                stack.callback(parts.traces.close)
             pool = await connect(settings.database, settings.replica)
             stack.push_async_callback(pool.close)
             await patiently(lambda: self._check(pool))
-            intake = Intake(parts.bus, pool)
+            intake = Intake(parts.bus, pool, parts.traces)
             stream = Stream(pool)
             board = Board(pool, stream, parts.follower)
             outside = DeliverySettings()  # type: ignore[call-arg]  # from the environment

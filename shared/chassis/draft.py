@@ -460,6 +460,7 @@ def fold(handlers: Handlers[S], subject: Subject[S], incoming: Incoming) -> bool
             # Its writer leaves no gap: somebody else repeats an event under a place that is not its own.
             log.error(
                 "fact.out_of_place",
+                request_id=subject.key,
                 topic=incoming.topic,
                 offset=incoming.offset,
                 position=position,

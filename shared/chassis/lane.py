@@ -5,9 +5,10 @@ order). PostgreSQL's offsets rule: whatever fails, the next owner starts from th
 """
 
 import asyncio
+import logging
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -27,7 +28,10 @@ from chassis.handlers import Handlers, S
 from chassis.ledger import Stored, Transaction
 from chassis.metrics import LaneStanding
 from chassis.publication import Publisher
+from chassis.telemetry import request_id, request_ids
+from chassis.traces import Handling, Traces
 from qalqan import trust
+from qalqan.envelope import Event
 from qalqan.instants import from_millis
 from qalqan.topics import REQUESTS
 
@@ -43,6 +47,7 @@ _SEEN = 2 * _BATCH
 """What is looked up for a batch must stay until the batch is worked out again. More than that is not worth its memory
 (half a kilobyte each, in every lane): the database finds a repetition that comes later."""
 _MARK_AFTER_S = 1.0
+_NAMED = 10
 _PRUNE_EVERY_S = 3600.0
 
 
@@ -62,11 +67,13 @@ class Seen(OrderedDict[tuple[str, str], bytes]):
 
 @dataclass(frozen=True, slots=True)
 class Wave:
-    """What a transaction has to publish; `caused_at`: when the broker took the oldest record behind it, by topic."""
+    """What a transaction has to publish; `caused_at`: when the broker took the oldest record behind it, by topic;
+    `handling`: what its trace tells, where there is one."""
 
     step: int
     records: list[Outgoing]
     caused_at: dict[str, float]
+    handling: Handling | None = None
 
 
 class Lane(Generic[S]):
@@ -87,8 +94,10 @@ class Lane(Generic[S]):
         on_alarm: Callable[[], None],
         pause: Callable[[int, bool], None],
         judges_by_its_own_word: bool = False,
+        traces: Traces | None = None,
     ) -> None:
         self.partition = partition
+        self._traces = traces
         self._judges_by_its_own_word = judges_by_its_own_word
         self._handlers = handlers
         self._pool = pool
@@ -184,7 +193,10 @@ class Lane(Generic[S]):
                 await self._refuse(batch[0], error)
                 return
             # One record that cannot be stored must cost only itself.
-            log.warning("lane.batch_failed", partition=self.partition, records=len(batch), error=repr(error))
+            about = request_ids(record.key for record in batch)
+            log.warning(
+                "lane.batch_failed", partition=self.partition, records=len(batch), request_ids=about, error=repr(error)
+            )
             for record in batch:
                 await self._handle([record])
 
@@ -193,9 +205,18 @@ class Lane(Generic[S]):
         if record.topic != self._handlers.inbox.name:
             raise error
         refused = Refused("bad-data", f"it cannot be stored: {error}")
+        log.warning(
+            "submission.cannot_be_stored",
+            request_id=request_id(record.key),
+            topic=record.topic,
+            partition=record.partition,
+            offset=record.offset,
+            error=repr(error),
+        )
         await self._transact([record], {record.offset: Judgement(None, refused, None, 0)})
 
     async def _transact(self, batch: Sequence[Record], judged: dict[int, Judgement] | None = None) -> None:
+        begun_ns = drafted_ns = 0 if self._traces is None else time.time_ns()
         judgements = judged or await self._judge(batch)
         facts = {
             (record.topic, record.offset): await self._believe(record)
@@ -208,6 +229,8 @@ class Lane(Generic[S]):
             if draft.next_offsets == self.committed.next_offsets:
                 return
             tx = draft.transaction()
+            if self._traces is not None:
+                drafted_ns = time.time_ns()
             try:
                 _, wave = await asyncio.gather(self._commit(tx), self._seal(tx))
                 break
@@ -225,9 +248,17 @@ class Lane(Generic[S]):
         draft.apply()
         for reason in draft.refusals:
             metrics.REJECTED.labels(reason).inc()
+        if log.is_enabled_for(logging.DEBUG):
+            _tell(_readable(batch, judgements, facts), tx)
+        handling = None
+        if self._traces is not None:
+            handled = _readable(batch, judgements, facts)
+            handling = Handling(tx.step, handled, begun_ns, drafted_ns, time.time_ns())
         if tx.outgoing:
             self._unsent_since = self._unsent_since or time.time()
-            await self._waves.put(Wave(tx.step, wave, metrics.caused_at(batch)))
+            await self._waves.put(Wave(tx.step, wave, metrics.caused_at(batch), handling))
+        else:
+            self._trace(handling, ())
         self._on_alarm()
 
     def _is_submission(self, record: Record) -> bool:
@@ -247,6 +278,7 @@ class Lane(Generic[S]):
             metrics.DOUBTED.labels(record.topic).inc()
             log.error(
                 "fact.doubtful",
+                request_id=request_id(record.key),
                 topic=record.topic,
                 partition=record.partition,
                 offset=record.offset,
@@ -333,7 +365,8 @@ class Lane(Generic[S]):
                     return
                 lost = True
             except TRANSIENT as error:
-                log.warning("database.commit_failed", partition=self.partition, error=repr(error))
+                about = [row.key for row in tx.subjects[:_NAMED]]
+                log.warning("database.commit_failed", partition=self.partition, request_ids=about, error=repr(error))
                 lost = False
                 await asyncio.sleep(RETRY_S[min(attempt, len(RETRY_S) - 1)])
                 attempt += 1
@@ -358,7 +391,12 @@ class Lane(Generic[S]):
             self._unsent_since = None if self._waves.empty() else time.time()
             for wave in waves:
                 _count(wave)
+                self._trace(wave.handling, wave.records)
                 self._waves.task_done()
+
+    def _trace(self, handling: Handling | None, outgoing: Sequence[Outgoing]) -> None:
+        if handling is not None and self._traces is not None:
+            self._traces.handled(handling, outgoing, time.time_ns())
 
     async def _keep_outbox(self) -> None:
         """Off the path: notes what is out when no transaction comes by to note it, and forgets what is long out."""
@@ -375,6 +413,47 @@ class Lane(Generic[S]):
                     pruned_at = now
             except TRANSIENT as error:
                 log.warning("database.outbox_not_kept", partition=self.partition, error=repr(error))
+
+
+def _readable(batch: Sequence[Record], judgements: dict[int, Judgement], facts: Facts) -> list[tuple[Record, Event]]:
+    """The records of a batch with their events, where those could be read."""
+    found = []
+    for record in batch:
+        if (record.topic, record.offset) in facts:
+            fact = facts[record.topic, record.offset]
+            event = None if fact is None else fact.event
+        else:
+            event = judgements[record.offset].envelope
+        if event is not None:
+            found.append((record, event))
+    return found
+
+
+def _tell(handled: Iterable[tuple[Record, Event]], tx: Transaction) -> None:
+    """Line by line what a transaction took and what it gives, for whoever looks for one request."""
+    for record, event in handled:
+        log.debug(
+            "record.handled",
+            request_id=request_id(record.key),
+            topic=record.topic,
+            partition=record.partition,
+            offset=record.offset,
+            type=event.type,
+            event_id=event.id,
+            step=tx.step,
+        )
+    for sent, position in tx.outgoing:
+        about = dict(sent.headers)
+        log.debug(
+            "event.stands",
+            request_id=request_id(sent.key),
+            topic=sent.topic,
+            partition=sent.partition,
+            position=position,
+            type=about["ce_type"].decode(),
+            event_id=about["ce_id"].decode(),
+            step=tx.step,
+        )
 
 
 def _count(wave: Wave) -> None:

@@ -21,6 +21,7 @@ log = structlog.get_logger()
 
 PROBLEM = "application/problem+json"
 _RETRY_AFTER_S = "1"
+_PATH_LIMIT = 200
 _FINDINGS = 8
 
 Responses = dict[int | str, dict[str, Any]]
@@ -82,8 +83,8 @@ def answer_with_problems(app: FastAPI) -> None:
         # Nobody is there to read it, and nothing was done: no fault of ours.
         return problem(400, "the body ended before it was whole")
 
-    async def for_now(_: Request, error: Exception) -> Response:
-        log.warning("http.unavailable", error=repr(error))
+    async def for_now(request: Request, error: Exception) -> Response:
+        log.warning("http.unavailable", **_asked(request), error=repr(error))
         full = isinstance(error, DiskFullError)
         what = "the database's disk is full" if full else "Kafka or the database does not answer at the moment"
         return problem(503, f"{what}; whether the request had an effect is not known", {"Retry-After": _RETRY_AFTER_S})
@@ -92,6 +93,16 @@ def answer_with_problems(app: FastAPI) -> None:
         app.add_exception_handler(passing, for_now)
 
     @app.exception_handler(Exception)
-    async def a_bug(_: Request, error: Exception) -> Response:
-        log.error("http.failed", error=repr(error))
+    async def a_bug(request: Request, error: Exception) -> Response:
+        log.error("http.failed", **_asked(request), error=repr(error))
         return problem(500, "a fault of this service; it is in its log")
+
+
+def _asked(request: Request) -> dict[str, str | None]:
+    """What was asked, for a log line: the request of the mechanism that it is about, where the call names one."""
+    about = request.headers.get("ce-subject") or request.path_params.get("request_id")
+    return {
+        "method": request.method,
+        "path": request.url.path[:_PATH_LIMIT],
+        "request_id": None if about is None else about[:_PATH_LIMIT],
+    }

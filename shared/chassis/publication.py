@@ -8,6 +8,7 @@ from datetime import datetime
 
 from chassis.bus import Outgoing
 from chassis.facts import Fact, Incoming
+from chassis.traces import Traces
 from qalqan.envelope import Event, from_kafka, to_kafka
 from qalqan.events import EVENTS, EventType, type_of
 from qalqan.instants import format_instant
@@ -52,9 +53,10 @@ class Publisher:
     commit need not wait, and an event is the same whenever it is signed, for its id and its core are.
     """
 
-    def __init__(self, source: str, key: SigningKey) -> None:
+    def __init__(self, source: str, key: SigningKey, traces: Traces | None = None) -> None:
         self._source = source
         self._key = key
+        self._traces = traces
 
     def record(
         self,
@@ -97,6 +99,10 @@ class Publisher:
             for name in _KEPT:
                 if name in cause.event.extensions:
                     extensions[name] = cause.event.extensions[name]
+        if self._traces is not None and fact.event is None and "traceparent" not in extensions:
+            # A state's own event stays as it came; this one is ours.
+            ours = self._traces.traceparent_of_event(topic.name, event.source, event.id, subject)
+            extensions |= {} if ours is None else {"traceparent": ours}
         key, value, headers = to_kafka(replace(event, extensions=extensions))
         size = len(key) + len(value) + sum(len(name) + len(content) for name, content in headers) + _SEAL_BYTES
         if size > topic.max_message_bytes:

@@ -55,6 +55,7 @@ from chassis.facts import Fact, Incoming, Refused
 from chassis.handlers import Handlers, S
 from chassis.ledger import Connection, SubjectRow
 from chassis.publication import Publisher, parse_followed
+from chassis.telemetry import request_id
 from qalqan import trust
 from qalqan.access import Access
 from qalqan.envelope import BadEnvelope, Event, from_kafka
@@ -220,7 +221,13 @@ class Fold(Generic[S]):
             position = int(incoming.event.extensions["position"])
             if position != last + 1:
                 if position > last:
-                    log.error("rebuild.out_of_place", topic=incoming.topic, offset=incoming.offset, last=last)
+                    log.error(
+                        "rebuild.out_of_place",
+                        request_id=subject.key,
+                        topic=incoming.topic,
+                        offset=incoming.offset,
+                        last=last,
+                    )
                 return False
             subject.positions[incoming.topic] = position
         event, recorded_at = (None, None) if is_statement else (incoming.event, incoming.recorded_at)
@@ -387,7 +394,13 @@ class Rebuild(Generic[S]):
             incoming = read_public(record, self._registry)
         except Doubtful as doubt:
             # The line passed it over too.
-            log.warning("rebuild.doubtful", topic=record.topic, offset=record.offset, why=str(doubt))
+            log.warning(
+                "rebuild.doubtful",
+                request_id=request_id(record.key),
+                topic=record.topic,
+                offset=record.offset,
+                why=str(doubt),
+            )
             return
         await folded.others(incoming)
 
@@ -397,7 +410,13 @@ class Rebuild(Generic[S]):
                 incoming = self._read_own(record)
                 own = Own.of(incoming.event)
             except (Doubtful, NotRegistered, BadEnvelope, Refused, KeyError, ValueError) as error:
-                log.warning("rebuild.ignored", topic=record.topic, offset=record.offset, why=str(error))
+                log.warning(
+                    "rebuild.ignored",
+                    request_id=request_id(record.key),
+                    topic=record.topic,
+                    offset=record.offset,
+                    why=str(error),
+                )
                 self.found.ignored += 1
                 continue
             yield own, incoming
@@ -436,7 +455,13 @@ class Rebuild(Generic[S]):
                         self._check(event, record)
                         own = Own.of(event)
                     except (BadEnvelope, Doubtful, KeyError, ValueError) as error:
-                        log.warning("rebuild.ignored", topic=record.topic, offset=record.offset, why=str(error))
+                        log.warning(
+                            "rebuild.ignored",
+                            request_id=request_id(record.key),
+                            topic=record.topic,
+                            offset=record.offset,
+                            why=str(error),
+                        )
                         self.found.ignored += 1
                         continue
                     trace = traces[rejected.partition]

@@ -33,6 +33,7 @@ from chassis.rebuild import Progress, Rebuild, Rebuilt, publish_rest
 from chassis.settings import Settings
 from chassis.submissions import Submissions, submissions
 from chassis.tokens import Tokens
+from chassis.traces import Traces
 from qalqan.registry import Root
 from qalqan.signing import Ed25519Key, SigningKey
 from qalqan.sources import service_source
@@ -51,6 +52,7 @@ class Parts:
     bus: Bus
     follower: Follower
     tokens: Tokens
+    traces: Traces | None = None
     source: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -68,6 +70,7 @@ class Parts:
             Bus(settings, name),
             Follower(settings.kafka, settings.replica, root),
             Tokens(settings.tokens, settings.token),
+            Traces.of(name, settings, root.network),
         )
 
 
@@ -94,6 +97,8 @@ class LaneService(Generic[S]):
         """Connects everything in order and takes it down in reverse. Consuming begins when the block does."""
         parts, settings = self.parts, self.parts.settings
         async with contextlib.AsyncExitStack() as stack:
+            if parts.traces is not None:
+                stack.callback(parts.traces.close)
             pool = await connect(settings.database, settings.replica)
             stack.push_async_callback(pool.close)
             await patiently(
@@ -117,7 +122,9 @@ class LaneService(Generic[S]):
             )
             stack.enter_context(told(self._standing(lanes)))
             lookup = Lookup(settings.kafka, settings.replica)
-            taking = Submissions(self.handlers.inbox, self.admission, parts.bus, parts.follower, pool, lookup)
+            taking = Submissions(
+                self.handlers.inbox, self.admission, parts.bus, parts.follower, pool, lookup, parts.traces
+            )
             app = application(
                 parts.name,
                 lanes.ready.is_set,
@@ -176,13 +183,14 @@ class LaneService(Generic[S]):
                 pool=pool,
                 bus=parts.bus,
                 follower=parts.follower,
-                publisher=Publisher(parts.source, parts.key),
+                publisher=Publisher(parts.source, parts.key, parts.traces),
                 admission=self.admission,
                 key_id=parts.key.key_id,
                 replica=parts.settings.replica,
                 on_alarm=on_alarm,
                 pause=pause,
                 judges_by_its_own_word=self._judges_by_its_own_word,
+                traces=parts.traces,
             )
 
         return make
@@ -194,7 +202,10 @@ def run(build: Callable[[Settings], Any], name: str) -> None:
     settings = Settings()  # type: ignore[call-arg]  # from the environment
     telemetry.configure(name, settings.replica, settings.log_level)
     try:
-        code = uvloop.run(_run(build(settings)))
+        service = build(settings)
+        if service.parts.traces is not None:
+            telemetry.name_traces(service.parts.traces.trace_id)
+        code = uvloop.run(_run(service))
     except recovery.Refusal as refusal:
         log.critical("service.refuses", why=str(refusal))
         print(refusal, file=sys.stderr)  # for people, and as last words for whoever started it

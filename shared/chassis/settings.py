@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import AliasChoices, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from qalqan.access import Access
@@ -33,3 +33,7 @@ class Settings(BaseSettings):
     session_timeout_ms: int = Field(6000, validation_alias="QALQAN_SESSION_TIMEOUT_MS")
     """After how long without a heartbeat another replica takes the lanes."""
     log_level: str = Field("INFO", validation_alias="QALQAN_LOG_LEVEL")
+    otlp_endpoint: str = Field(
+        "", validation_alias=AliasChoices("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+    )
+    """Where traces are sent (`chassis.traces`); empty: nowhere."""

@@ -23,6 +23,7 @@ from chassis.problems import described, problem, refused
 from chassis.reading import TOKEN, Guard
 from chassis.settlement import Place, PublicPlace, Said, Settlement, is_handled, settlement
 from chassis.tokens import Tokens
+from chassis.traces import HEADER, Traces
 from qalqan.envelope import JSON, STRUCTURED_JSON, BadEnvelope, Event, from_http, to_kafka
 from qalqan.events import EVENTS, Reason
 from qalqan.topics import RECORD_LIMIT_BYTES, Topic, partition_of
@@ -70,8 +71,16 @@ class Submissions:
     """The submissions of one service's inbox: taken, and told what became of them."""
 
     def __init__(
-        self, inbox: Topic, admission: Admission, bus: Bus, follower: Follower, pool: Pool, lookup: Lookup
+        self,
+        inbox: Topic,
+        admission: Admission,
+        bus: Bus,
+        follower: Follower,
+        pool: Pool,
+        lookup: Lookup,
+        traces: Traces | None = None,
     ) -> None:
+        self.traces = traces
         self._inbox = inbox
         self._admission = admission
         self._bus = bus
@@ -83,6 +92,8 @@ class Submissions:
     async def judge(self, event: Event) -> Response | Outgoing:
         """All checks that need no state: the record to write, or why not."""
         key, value, headers = to_kafka(event)
+        if self.traces is not None:
+            headers.append((HEADER, self.traces.traceparent_of_submission(event).encode()))
         partition = partition_of(key.decode(), self._inbox.partitions)
         now = datetime.now(UTC)
         record = record_of(self._inbox.name, partition, 0, int(time.time() * 1000), key, value, headers)
@@ -98,6 +109,7 @@ class Submissions:
         """Writes a submission to the inbox. KafkaError: the broker did not take it, as far as is known."""
         partition, offset = await self._bus.send(record)
         place = Place(self._inbox.name, partition, offset)
+        log.debug("submission.taken", request_id=event.subject, place=str(place), type=event.type, event_id=event.id)
         self._remember(place, Said.of(event))
         return place
 
@@ -120,7 +132,9 @@ class Submissions:
             async with asyncio.timeout(max(_ANSWER_WITHIN_S, deadline - time.monotonic())):
                 return await settlement(self._pool, place, self._said.get(place))
         except TRANSIENT as error:
-            log.warning("database.cannot_tell", error=repr(error))
+            said = self._said.get(place)
+            about = None if said is None else said.subject
+            log.warning("database.cannot_tell", request_id=about, place=str(place), error=repr(error))
             return Settlement("pending")
 
     async def look_up(self, place: Place) -> Settlement | None:
@@ -179,6 +193,7 @@ def submissions(inbox: Topic, taking: Submissions, tokens: Tokens) -> APIRouter:
             event = from_http(_headers(request), body)
         except BadEnvelope as error:
             return refused("bad-envelope", str(error))
+        begun_ns = time.time_ns()
         async with asyncio.timeout(_BROKER_PATIENCE_S):
             record = await taking.judge(event)
             if isinstance(record, Response):
@@ -187,6 +202,9 @@ def submissions(inbox: Topic, taking: Submissions, tokens: Tokens) -> APIRouter:
                 return Response(status_code=204)
             place = await taking.send(event, record)
         wait_s = preferred_wait_s(request.headers.getlist("prefer"))
+        if taking.traces is not None:
+            caller = request.headers.get("traceparent")
+            taking.traces.submitted(event, record, place.offset, begun_ns, time.time_ns(), caller)
         if wait_s is None:
             return _told(202, place, Settlement("pending"))
         found = await taking.settled(place, wait_s)
