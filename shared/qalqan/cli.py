@@ -19,6 +19,7 @@ OWN: Final = {
     "replay": "qalqan.replay.command:replay",
     "submit": "qalqan.submit:submit",
     "verify": "qalqan.verify:verify",
+    "watch": "qalqan.watch.command:watch",
 }
 OF_THE_SYSTEM: Final = ("demo", "doctor", "down", "status", "token", "up")
 PLUGINS: Final = "qalqan.commands"
@@ -71,7 +72,7 @@ app = typer.Typer(cls=LazyGroup, no_args_is_help=True, add_completion=False)
 
 @app.callback()
 def _about() -> None:
-    """Take part in Qalqan: verify decisions, keep keys, submit signed events, replay a scenario."""
+    """Take part in Qalqan: verify decisions, keep keys, submit signed events, watch, replay a scenario."""
 
 
 if __name__ == "__main__":

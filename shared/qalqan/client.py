@@ -35,7 +35,15 @@ _CLOCK_SKEW_MS = 60_000  # brokers' clocks may differ: a search by time begins t
 
 
 class Doubtful(Exception):
-    """A record of a public topic not to be believed: somebody other than its one writer can write there."""
+    """A record of a public topic not to be believed: somebody other than its one writer can write there.
+
+    `message`, `why`: what it says, and why that is not believed; None: it is no event at all.
+    """
+
+    def __init__(self, text: str, message: "Message | None" = None, why: str | None = None) -> None:
+        super().__init__(text)
+        self.message = message
+        self.why = why
 
 
 class Rejected(Exception):
@@ -519,7 +527,8 @@ class Feed:
             raise
         self._ready.popleft()
         if why is not None:
-            raise Doubtful(f"{message.topic}/{message.partition}/{message.offset}: {message.name}: {why}")
+            place = f"{message.topic}/{message.partition}/{message.offset}"
+            raise Doubtful(f"{place}: {message.name}: {why}", message, why)
         if self._raw or message.position is None:
             return message
         counted = (message.topic, message.event.subject)

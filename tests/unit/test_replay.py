@@ -25,10 +25,11 @@ from qalqan.replay.command import finish, replay
 from qalqan.replay.player import Play, Seen, Sent
 from qalqan.replay.report import Report, last_plan, quantile
 from qalqan.replay.scenario import Scenario, load
-from qalqan.replay.timeline import Timeline, what
+from qalqan.replay.timeline import Timeline
 from qalqan.runinfo import NotRunning, RunInfo
 from qalqan.signing import Ed25519Key, sign
 from qalqan.sources import service_source, state_source
+from qalqan.words import what
 
 EARTHQUAKE = Path(__file__).parents[1] / "scenarios" / "tr-earthquake-2023-02-06.yaml"
 REQUEST = "TR-2023-0001"

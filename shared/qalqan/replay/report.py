@@ -10,7 +10,7 @@ from rich.table import Table
 from qalqan.replay.checks import Check
 from qalqan.replay.player import Play, Seen
 from qalqan.replay.scenario import Scenario
-from qalqan.replay.timeline import when
+from qalqan.words import when
 
 
 @dataclass(frozen=True, slots=True)
