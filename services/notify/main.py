@@ -16,8 +16,10 @@ from chassis.settings import Settings
 from qalqan.topics import PUBLIC
 from services.notify.api.board import board_router
 from services.notify.api.me import me_router
+from services.notify.api.page import page_router
 from services.notify.api.stream import stream_router
 from services.notify.api.subscriptions import subscriptions_router
+from services.notify.api.turns import turns_router
 from services.notify.board import Board
 from services.notify.delivery.delivery import Delivery
 from services.notify.handlers import Intake
@@ -25,6 +27,7 @@ from services.notify.rebuild import rebuild
 from services.notify.settings import DeliverySettings
 from services.notify.store import events
 from services.notify.stream import Stream
+from services.notify.turns import Turns
 
 NAME = "notify"
 
@@ -65,6 +68,7 @@ class NotifyService:
                 "board": board.follow,
                 "keeping the board": board.keep,
                 "delivery": delivery.run,
+                "turns": Turns(pool, board, parts.follower.registry.network).tell,
             }
             tasks = [asyncio.create_task(work(), name=name) for name, work in works.items()]
             for task in tasks:
@@ -81,8 +85,10 @@ class NotifyService:
                 parts.follower.registry,
                 stream_router(stream, parts.tokens),
                 board_router(board, pool, parts.follower, parts.tokens),
+                turns_router(pool, parts.tokens),
                 subscriptions_router(pool, delivery, parts.tokens),
                 me_router(parts.tokens),
+                page_router(),
             )
             await stack.enter_async_context(serving(app, settings.http_host, settings.http_port))
             yield intake

@@ -1,0 +1,93 @@
+// Whose turn it is: what the signed-in state is waited for, until it says that it knows.
+
+import { get, post } from "./api.js";
+import { eachFrame, h, patchChildren, written } from "./dom.js";
+import { modeMark, stateTag } from "./parts.js";
+import { count, parts, t, word } from "./strings.js";
+import { since, until } from "./time.js";
+
+const EVERY_MS = 5_000;
+
+/** Keeps a list of turns up to date in `root` until the function that it returns is called. `again` reads it at once. */
+export function showTurns(root, me, frame) {
+  let turns = [];
+  let said = "";
+  let stopped = false;
+  const mayAcknowledge = me.role === "operator" || me.role === "secretariat";
+  const paint = eachFrame(() => patchChildren(root, view(turns, me, mayAcknowledge, said)));
+
+  async function read() {
+    try {
+      turns = (await get("/turns", { state: me.state, open: true })).items;
+      paint();
+    } catch (error) {
+      frame.failed(error);
+    }
+  }
+
+  async function acknowledge(id, what) {
+    try {
+      await post(`/turns/${encodeURIComponent(id)}/acknowledge`);
+      said = "";
+    } catch (error) {
+      said = t("turns.failed", { why: error.message });
+      frame.failed(error);
+    }
+    await read();
+    root.querySelector("h2")?.focus();
+  }
+
+  const onClick = (event) => {
+    const id = event.target.closest?.("[data-turn]")?.dataset.turn;
+    if (id !== undefined) acknowledge(id);
+  };
+  root.addEventListener("click", onClick);
+  const timer = setInterval(() => stopped || document.hidden || read(), EVERY_MS);
+  read();
+  paint();
+  return {
+    again: read,
+    stop() {
+      stopped = true;
+      clearInterval(timer);
+      root.removeEventListener("click", onClick);
+    },
+  };
+}
+
+function view(turns, me, mayAcknowledge, said) {
+  const mine = me.state !== null;
+  const ordered = [...turns].sort((a, b) => (a.acknowledged_at !== null) - (b.acknowledged_at !== null) || compare(a, b));
+  return h(
+    "div",
+    {},
+    h("h2", { tabindex: "-1" }, t(mine ? "turns.title" : "turns.title.all"), turns.length > 0 && h("span", { class: "count" }, turns.length)),
+    h("p", { class: "said", role: "alert" }, said),
+    turns.length === 0
+      ? h("p", { class: "nothing" }, t(mine ? "turns.none" : "turns.none.all"))
+      : h("ul", { class: "turns" }, ordered.map((turn) => item(turn, mayAcknowledge))),
+  );
+}
+
+function compare(a, b) {
+  return (a.deadline ?? "9") < (b.deadline ?? "9") ? -1 : 1;
+}
+
+function item(turn, mayAcknowledge) {
+  const what = parts(`wait.${turn.kind}`, { state: stateTag(turn.state), what: thing(turn) });
+  return h(
+    "li",
+    { "data-key": turn.turn_id, class: turn.acknowledged_at ? "turn known" : "turn" },
+    h("div", { class: "what" }, what, modeMark(turn.mode)),
+    h("a", { class: "of", href: `#/requests/${encodeURIComponent(turn.request_id)}` }, written(turn.title)),
+    h("div", { class: "span" }, turn.deadline ? until(turn.deadline) : parts("wait.for", { span: since(turn.since) }), turn.level > 0 && h("span", { class: "level" }, t("turns.level", { n: turn.level }))),
+    turn.acknowledged_at
+      ? h("div", { class: "by" }, parts("turns.acknowledged", { who: written(turn.acknowledged_by ?? "") }))
+      : mayAcknowledge && h("button", { type: "button", "data-turn": turn.turn_id, "aria-label": t("turns.acknowledge.what", { what: `${turn.state} ${turn.kind} ${turn.request_id}` }) }, t("turns.acknowledge")),
+  );
+}
+
+/** Short name of what is owed: a pledge's or a line's id; a ballot needs none. */
+export function thing({ kind, what }) {
+  return kind === "vote" ? "" : h("bdi", { class: "id" }, what);
+}
