@@ -5,7 +5,7 @@ readers.
 """
 
 import asyncio
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterable
 from itertools import takewhile
 
@@ -21,7 +21,8 @@ from qalqan.jsontext import BadData
 from qalqan.registry import Registry
 from qalqan.topics import REQUEST_TOPICS
 from services.notify.domain.entry import Entry
-from services.notify.domain.fold import Told, TooEarly, fold
+from services.notify.domain.fold import Told
+from services.notify.domain.projection import Projection
 from services.notify.domain.turns import turns
 from services.notify.domain.view import Card, View
 from services.notify.store import views
@@ -35,8 +36,6 @@ _KEEP_EVERY_S = 0.2
 _IN_MEMORY = 5_000
 """Views in memory; the rest are read from the store when an event concerns them."""
 _TAIL = 4_096
-_HELD = 10_000
-"""How many events the stream goes on before one that waits for another of its request is given up."""
 _BREATH = 50
 """Events after which others have a turn in this event loop."""
 
@@ -50,8 +49,7 @@ class Board:
         self._pool = pool
         self._stream = stream
         self._follower = follower
-        self._views: OrderedDict[str, View] = OrderedDict()
-        self._held: dict[str, deque[Told]] = {}
+        self._projection = Projection()
         self._unkept: dict[str, View] = {}
         self._being_kept: dict[str, View] = {}
         self._cards: OrderedDict[str, Kept] = OrderedDict()
@@ -59,6 +57,8 @@ class Board:
         self._moved = asyncio.Condition()
         self._dirty = asyncio.Event()
         self._keeping = asyncio.Lock()
+        self.kept = asyncio.Event()
+        """Set when the store has something new, for whoever clears it."""
 
     async def follow(self) -> None:
         """Folds the stream, from where the store ends, until cancelled."""
@@ -82,16 +82,17 @@ class Board:
             if not self._unkept:
                 return
             self._being_kept, self._unkept = self._unkept, {}
-            changed, upto = self._being_kept, self._upto()
+            changed, upto = self._being_kept, self._projection.upto(self.seq)
             cards = {request_id: self._card(view).card for request_id, view in changed.items()}
             owed = [turn for view in changed.values() for turn in turns(view)]
             await patiently(lambda: views.keep(self._pool, changed.values(), cards, owed, upto))
             self._being_kept = {}
-            self._forget()
+            self._projection.forget(_IN_MEMORY, set(self._unkept))
+            self.kept.set()
 
     async def view(self, request_id: str) -> View | None:
         """A request as it stands."""
-        found = self._views.get(request_id)
+        found = self._projection.views.get(request_id)
         if found is None:
             found = (await views.load(self._pool, [request_id])).get(request_id)
         return found
@@ -131,51 +132,25 @@ class Board:
         return next(reversed(self._cards.values())).seq if self._cards else 0
 
     def _seq_of(self, request_id: str) -> int:
-        found = self._views.get(request_id)
+        found = self._projection.views.get(request_id)
         return 0 if found is None else found.seq
 
     async def _take(self, entries: list[Entry]) -> None:
         believed = [each for entry in entries if (each := await self._believed(entry)) is not None]
         await self._load({request_id for request_id, _ in believed})
         for request_id, told in believed:
-            self._fold(request_id, told)
+            if (view := self._projection.take(request_id, told)) is not None:
+                self._changed_to(view)
         self.seq = entries[-1].seq
+        for late in self._projection.give_up(self.seq):
+            log.error("board.given_up", topic=late.topic, seq=late.seq)
         if believed:
             self._dirty.set()
             async with self._moved:
                 self._moved.notify_all()
 
-    def _fold(self, request_id: str, told: Told) -> None:
-        """Folds an event and whatever waited for it; of each topic in order."""
-        waiting = self._held.get(request_id, deque())
-        waiting.append(told)
-        blocked: deque[Told] = deque()
-        moved = True
-        while moved:
-            moved, blocked = False, deque()
-            for each in waiting:
-                if any(other.topic == each.topic for other in blocked):
-                    blocked.append(each)
-                    continue
-                view = self._views.get(request_id)
-                try:
-                    after = fold(view, each)
-                except TooEarly:
-                    blocked.append(each)
-                    continue
-                moved = True
-                if after is not view:
-                    self._changed_to(after)
-            waiting = blocked
-        if blocked:
-            self._held[request_id] = blocked
-            self._give_up(told.seq)
-        else:
-            self._held.pop(request_id, None)
-
     def _changed_to(self, view: View) -> None:
-        self._views[view.request_id] = self._unkept[view.request_id] = view
-        self._views.move_to_end(view.request_id)
+        self._unkept[view.request_id] = view
         card = self._card(view)
         self._cards[view.request_id] = card
         self._cards.move_to_end(view.request_id)
@@ -188,32 +163,10 @@ class Board:
             return known
         return Kept(view.request_id, view.seq, view.state, view.mode, Card.of(view).model_dump_json(by_alias=True))
 
-    def _upto(self) -> int:
-        """Up to which number the views hold everything: what waits is read again after a crash."""
-        return min([self.seq, *(told.seq - 1 for waiting in self._held.values() for told in waiting)])
-
-    def _give_up(self, seq: int) -> None:
-        """What has waited too long is left out: what it stands on was not believed, or never comes."""
-        for request_id, waiting in list(self._held.items()):
-            if waiting[0].seq < seq - _HELD:
-                log.error("board.given_up", request_id=request_id, topic=waiting[0].topic, seq=waiting[0].seq)
-                del self._held[request_id]
-
-    def _forget(self) -> None:
-        """Ended requests leave the memory, and of the open ones those that were quiet for longest."""
-        busy = self._unkept.keys()
-        ended = [request_id for request_id, view in self._views.items() if not view.is_open]
-        for request_id in ended:
-            if request_id not in busy:
-                del self._views[request_id]
-        for request_id in list(self._views)[: max(0, len(self._views) - _IN_MEMORY)]:
-            if request_id not in busy:
-                del self._views[request_id]
-
     async def _load(self, request_ids: Iterable[str]) -> None:
-        missing = [request_id for request_id in request_ids if request_id not in self._views]
+        missing = [request_id for request_id in request_ids if request_id not in self._projection.views]
         if missing:
-            self._views.update(await patiently(lambda: views.load(self._pool, missing)))
+            self._projection.views.update(await patiently(lambda: views.load(self._pool, missing)))
 
     async def _believed(self, entry: Entry) -> tuple[str, Told] | None:
         """An entry of a request, if it is one and to be believed: its request and what it tells."""

@@ -10,8 +10,8 @@ from datetime import datetime, timedelta
 from typing import Final
 from uuid import NAMESPACE_URL, UUID, uuid5
 
-from qalqan.events import Severity
-from qalqan.fields import Instant, Model
+from qalqan.events import Mode, Severity
+from qalqan.fields import Instant, Model, RequestId, State
 from services.notify.domain.view import View, Wait
 
 AGAIN: Final[dict[Severity, tuple[timedelta, ...]]] = {
@@ -36,6 +36,26 @@ class Turn(Model):
     deadline: Instant | None
     level: int
     next_at: Instant | None
+
+
+class TurnView(Model):
+    """A turn as its state sees it. `told_at`: each time that it was told; `level`: how often that was, less one."""
+
+    turn_id: UUID
+    state: State
+    request_id: RequestId
+    mode: Mode
+    title: str
+    severity: Severity
+    kind: str
+    what: str
+    since: Instant
+    deadline: Instant | None
+    level: int
+    told_at: list[Instant]
+    acknowledged_at: Instant | None
+    acknowledged_by: str | None
+    ended_at: Instant | None
 
 
 def turns(view: View) -> list[Turn]:

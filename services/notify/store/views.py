@@ -33,7 +33,13 @@ with news as (
     join written using (request_id)
 ), begun as (
     insert into turn (turn_id, request_id, state, kind, what, since, deadline, next_at) select * from owed
-    on conflict (turn_id) do update set ended_at = null, deadline = excluded.deadline
+    on conflict (turn_id) do update set
+        deadline = excluded.deadline,
+        next_at = case when turn.level >= 0 and turn.ended_at is null then turn.next_at else excluded.next_at end,
+        level = case when turn.ended_at is null then turn.level else -1 end,       -- it comes again: all anew
+        acknowledged_at = case when turn.ended_at is null then turn.acknowledged_at end,
+        acknowledged_by = case when turn.ended_at is null then turn.acknowledged_by end,
+        ended_at = null
     where turn.ended_at is not null or turn.deadline is distinct from excluded.deadline
 ), ended as (
     update turn set ended_at = now()
