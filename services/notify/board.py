@@ -36,6 +36,8 @@ _KEEP_EVERY_S = 0.2
 _IN_MEMORY = 5_000
 """Views in memory; the rest are read from the store when an event concerns them."""
 _TAIL = 4_096
+_UNSEEN = 1_000
+"""Events that are on no board, of which a start may read so many again."""
 _BREATH = 50
 """Events after which others have a turn in this event loop."""
 
@@ -51,7 +53,7 @@ class Board:
         self._follower = follower
         self._projection = Projection()
         self._unkept: dict[str, View] = {}
-        self._being_kept: dict[str, View] = {}
+        self._kept_upto = 0
         self._cards: OrderedDict[str, Kept] = OrderedDict()
         self._cards_from = 0
         self._moved = asyncio.Condition()
@@ -62,7 +64,7 @@ class Board:
 
     async def follow(self) -> None:
         """Folds the stream, from where the store ends, until cancelled."""
-        self.seq = self._cards_from = await patiently(lambda: views.projected(self._pool))
+        self.seq = self._cards_from = self._kept_upto = await patiently(lambda: views.projected(self._pool))
         async for page in self._stream.pages(self.seq):
             for at in range(0, len(page), _BREATH):
                 await self._take(page[at : at + _BREATH])
@@ -79,14 +81,14 @@ class Board:
         """Returns when the store has everything that was folded before."""
         async with self._keeping:
             self._dirty.clear()
-            if not self._unkept:
+            if not self._unkept and self.seq - self._kept_upto < _UNSEEN:
                 return
-            self._being_kept, self._unkept = self._unkept, {}
-            changed, upto = self._being_kept, self._projection.upto(self.seq)
+            changed, self._unkept = self._unkept, {}
+            upto = self._projection.upto(self.seq)
             cards = {request_id: self._card(view).card for request_id, view in changed.items()}
             owed = [turn for view in changed.values() for turn in turns(view)]
             await patiently(lambda: views.keep(self._pool, changed.values(), cards, owed, upto))
-            self._being_kept = {}
+            self._kept_upto = upto
             self._projection.forget(_IN_MEMORY, set(self._unkept))
             self.kept.set()
 
@@ -144,8 +146,8 @@ class Board:
         self.seq = entries[-1].seq
         for late in self._projection.give_up(self.seq):
             log.error("board.given_up", topic=late.topic, seq=late.seq)
+        self._dirty.set()
         if believed:
-            self._dirty.set()
             async with self._moved:
                 self._moved.notify_all()
 

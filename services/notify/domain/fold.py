@@ -16,6 +16,7 @@ from qalqan.events import (
     BallotWithdrawn,
     ConsensusBlocked,
     ConsensusReached,
+    Coverage,
     Mobilization,
     Need,
     PledgeAccepted,
@@ -179,7 +180,11 @@ def _voted(view: View, vote: VoteCast, at: datetime) -> View:
 
 def _closed(view: View, data: BallotClosed) -> View:
     ballot = _ballot(view, data.ballot_id)
+    known = {
+        state: PositionView(position=position, sequence=0, at=data.decided_at) for state, position in data.tally.items()
+    }
     result = {
+        "positions": {**known, **ballot.positions},  # the votes themselves may be read after what they led to
         "outcome": _OUTCOMES[type(data)],
         "decided_at": data.decided_at,
         "decision_digest": data.decision_digest,
@@ -235,18 +240,16 @@ def _met(view: View) -> View:
     """The view with its needs as far as they are met now."""
     if view.mobilization is not None:
         stated = {each.need_id: each for each in view.mobilization.coverage}
-        needs = [
-            need.model_copy(update={name: getattr(stated[need.need_id], name) for name in _MEASURES})
-            if need.need_id in stated
-            else need
-            for need in view.needs
-        ]
+        needs = [_measured(need, stated.get(need.need_id)) for need in view.needs]
     else:
         needs = [_expected(need, view.pledges) for need in view.needs]
     return view.model_copy(update={"needs": needs})
 
 
-_MEASURES: Final = ("covered", "on_time", "bilateral")
+def _measured(need: NeedView, stated: Coverage | None) -> NeedView:
+    """As the plan says; a need that it does not know yet is not met."""
+    measures = ("covered", "on_time", "bilateral")
+    return need.model_copy(update={name: 0 if stated is None else getattr(stated, name) for name in measures})
 
 
 def _expected(need: NeedView, pledges: Iterable[PledgeView]) -> NeedView:
