@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export QALQAN_HOME ?= .qalqan
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test chaos check format bench steady lock clean fuzz
+.PHONY: help install demo test contract chaos check format bench steady lock clean fuzz
 
 help: ## List the tasks
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -34,6 +34,9 @@ check: install ## Format check, lint, types, architecture
 format: install ## Format the code
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
+
+contract: install ## Write docs/contract anew: AsyncAPI, schemas, OpenAPI of every service
+	@$(BIN)/qalqan contract export docs/contract
 
 chaos: install ## Kill and freeze every process, 20 times each, while 300 requests run
 	@QALQAN_CHAOS_REQUESTS=300 QALQAN_CHAOS_KILLS=20 $(BIN)/python -m pytest tests/chaos -s

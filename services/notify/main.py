@@ -3,7 +3,10 @@
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+from fastapi import FastAPI
 
 from chassis import recovery
 from chassis.database import Pool, connect, patiently
@@ -15,6 +18,7 @@ from chassis.service import Parts, run
 from chassis.settings import Settings
 from qalqan.topics import PUBLIC
 from services.notify.api.board import board_router
+from services.notify.api.contract import contract_router
 from services.notify.api.me import me_router
 from services.notify.api.page import page_router
 from services.notify.api.stream import stream_router
@@ -79,19 +83,33 @@ class NotifyService:
             )
             await parts.bus.open(publishes=False)
             stack.push_async_callback(parts.bus.close)
-            app = application(
-                NAME,
-                intake.ready.is_set,
-                parts.follower.registry,
-                stream_router(stream, parts.tokens),
-                board_router(board, pool, parts.follower, parts.tokens),
-                turns_router(pool, parts.tokens),
-                subscriptions_router(pool, delivery, parts.tokens),
-                me_router(parts.tokens),
-                page_router(),
-            )
+            app = self._application(pool, intake.ready.is_set, stream, board, delivery)
             await stack.enter_async_context(serving(app, settings.http_host, settings.http_port))
             yield intake
+
+    def document(self, pool: Pool) -> dict[str, Any]:
+        """Its OpenAPI document. Nothing runs: the pool need not be connected."""
+        stream = Stream(pool)
+        board = Board(pool, stream, self.parts.follower)
+        delivery = Delivery(pool, stream, board, self.parts.settings.replica, DeliverySettings.model_construct())
+        return self._application(pool, lambda: False, stream, board, delivery).openapi()
+
+    def _application(
+        self, pool: Pool, ready: Callable[[], bool], stream: Stream, board: Board, delivery: Delivery
+    ) -> FastAPI:
+        parts = self.parts
+        return application(
+            NAME,
+            ready,
+            parts.follower.registry,
+            contract_router(),
+            stream_router(stream, parts.tokens),
+            board_router(board, pool, parts.follower, parts.tokens),
+            turns_router(pool, parts.tokens),
+            subscriptions_router(pool, delivery, parts.tokens),
+            me_router(parts.tokens),
+            page_router(),
+        )
 
     async def _check(self, pool: Pool) -> None:
         """Whether database and topics belong together."""

@@ -14,7 +14,7 @@ from typing import Any, Generic
 
 import structlog
 import uvloop
-from fastapi import APIRouter
+from fastapi import APIRouter, FastAPI
 from faststream import FastStream
 
 from chassis import recovery, telemetry
@@ -121,17 +121,7 @@ class LaneService(Generic[S]):
                 parts.key,
             )
             stack.enter_context(told(self._standing(lanes)))
-            lookup = Lookup(settings.kafka, settings.replica)
-            taking = Submissions(
-                self.handlers.inbox, self.admission, parts.bus, parts.follower, pool, lookup, parts.traces
-            )
-            app = application(
-                parts.name,
-                lanes.ready.is_set,
-                parts.follower.registry,
-                submissions(self.handlers.inbox, taking, parts.tokens),
-                *self._routers(pool, lookup, parts.tokens),
-            )
+            app = self._application(pool, lanes.ready.is_set)
             await stack.enter_async_context(serving(app, settings.http_host, settings.http_port))
             await parts.follower.start()
             stack.push_async_callback(parts.follower.stop)
@@ -164,6 +154,22 @@ class LaneService(Generic[S]):
             ).run(parts.settings.database)
         finally:
             await parts.follower.stop()
+
+    def document(self, pool: Pool) -> dict[str, Any]:
+        """Its OpenAPI document. Nothing runs: the pool need not be connected."""
+        return self._application(pool, lambda: False).openapi()
+
+    def _application(self, pool: Pool, ready: Callable[[], bool]) -> FastAPI:
+        parts, inbox = self.parts, self.handlers.inbox
+        lookup = Lookup(parts.settings.kafka, parts.settings.replica)
+        taking = Submissions(inbox, self.admission, parts.bus, parts.follower, pool, lookup, parts.traces)
+        return application(
+            parts.name,
+            ready,
+            parts.follower.registry,
+            submissions(inbox, taking, parts.tokens),
+            *self._routers(pool, lookup, parts.tokens),
+        )
 
     def _standing(self, lanes: Lanes) -> Standing:
         def own() -> list[Measure]:

@@ -1,11 +1,14 @@
 """The contract as files: a JSON Schema for each event, and AsyncAPI for the topics, both made from the event table.
 
-`qalqan contract export DIR` writes them; the copies in `docs/contract/` are what it writes, and a test says so.
+`qalqan contract export DIR` writes them; the copies in `docs/contract/` are what it writes, and a test says so. Other
+distributions add documents by entry points of the group `qalqan.contract`, functions that give documents by path: so
+the system adds OpenAPI of its services, of which this package knows nothing.
 Sources: JSON Schema 2020-12, AsyncAPI 3.0, its Kafka bindings 0.5.0, CloudEvents 1.0.2 (Kafka binding).
 """
 
 import inspect
 import json
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,6 +20,7 @@ from qalqan.signing import PAYLOAD_TYPE
 from qalqan.topics import Topic
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
+PLUGINS = "qalqan.contract"
 _BINDING = "0.5.0"
 
 Json = dict[str, Any]
@@ -31,16 +35,24 @@ def _about() -> None:
 
 @app.command()
 def export(folder: Annotated[Path, typer.Argument(help="Where to write; made if it is not there.")]) -> None:
-    """Write `asyncapi.json` and `schemas/<event>.json`: all that a foreign client needs to be generated or checked."""
-    for name, document in documents().items():
+    """Write AsyncAPI, a JSON Schema for each event, and OpenAPI of each service: all that clients are made from."""
+    found = documents() | added()
+    for name, document in found.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    typer.echo(f"asyncapi.json and {len(EVENTS)} schemas are in {folder}.")
+    typer.echo(f"{len(found)} documents are in {folder}.")
+    if not any(name.startswith("openapi/") for name in found):
+        typer.echo("Not OpenAPI: the services are not installed here. Each shows its own at /openapi.json.", err=True)
+
+
+def added() -> dict[str, Json]:
+    """What other distributions add, by path."""
+    return {name: document for point in entry_points(group=PLUGINS) for name, document in point.load()().items()}
 
 
 def documents() -> dict[str, Json]:
-    """Every file of the contract by its path."""
+    """Every file of this package's part of the contract by its path."""
     schemas = {f"schemas/{kind.name}.json": schema_of(kind) for kind in EVENTS.values()}
     return {"asyncapi.json": asyncapi(), **schemas}
 
