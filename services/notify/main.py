@@ -8,7 +8,7 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from chassis import recovery
+from chassis import metrics, recovery
 from chassis.database import Pool, connect, patiently
 from chassis.http import application, serving
 from chassis.lanes import end
@@ -64,6 +64,7 @@ class NotifyService:
             outside = DeliverySettings()  # type: ignore[call-arg]  # from the environment
             delivery = Delivery(pool, stream, board, settings.replica, outside)
             stack.callback(delivery.close)
+            metrics.begin(PUBLIC, judges=False)
             stack.enter_context(told(Standing(intake.standing, stream.measures)))
             await parts.follower.start()
             stack.push_async_callback(parts.follower.stop)

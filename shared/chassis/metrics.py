@@ -7,11 +7,14 @@ import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, get_args
 
 from prometheus_client import REGISTRY, Counter, Histogram, disable_created_metrics
 from prometheus_client.metrics_core import GaugeMetricFamily
 from prometheus_client.registry import Collector
+
+from qalqan.events import Reason
+from qalqan.topics import Topic
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
@@ -24,6 +27,17 @@ EFFECT_SECONDS = Histogram(
 PUBLISHED = Counter("qalqan_published_events", "Events that the broker has, by public topic", ["topic"])
 REJECTED = Counter("qalqan_rejected_submissions", "Submissions refused, by the contract's reason", ["reason"])
 DOUBTED = Counter("qalqan_doubted_facts", "Records of public topics that nobody believed: somebody forges", ["topic"])
+
+
+def begin(reads: Iterable[Topic], judges: bool = True) -> None:
+    """Counts stand at 0 before anything happens: what begins at 1 is no increase to Prometheus. `judges`: whether it
+    refuses and doubts, or only reads."""
+    for topic in reads:
+        EFFECT_SECONDS.labels(topic.name)
+        if topic.kind == "public" and judges:
+            DOUBTED.labels(topic.name)
+    for reason in get_args(Reason) if judges else ():
+        REJECTED.labels(reason)
 
 
 class Record(Protocol):

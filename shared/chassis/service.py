@@ -17,7 +17,7 @@ import uvloop
 from fastapi import APIRouter, FastAPI
 from faststream import FastStream
 
-from chassis import recovery, telemetry
+from chassis import metrics, recovery, telemetry
 from chassis.admission import Admission
 from chassis.bus import Bus
 from chassis.database import Pool, connect, patiently
@@ -120,6 +120,7 @@ class LaneService(Generic[S]):
                 parts.source,
                 parts.key,
             )
+            metrics.begin((self.handlers.inbox, *self.handlers.follows))
             stack.enter_context(told(self._standing(lanes)))
             app = self._application(pool, lanes.ready.is_set)
             await stack.enter_async_context(serving(app, settings.http_host, settings.http_port))
