@@ -1,13 +1,17 @@
-"""`qalqan keys`: the key files of a directory, and new ones."""
+"""`qalqan keys`: the key files of a directory, new ones, and how one is registered and revoked."""
 
+import asyncio
 import os
 import re
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn, get_args
 
 import typer
 
 if TYPE_CHECKING:
+    from qalqan.enrolment import Registrar
     from qalqan.signing import EcdsaP256Key, Ed25519Key
 
 app = typer.Typer(add_completion=False)
@@ -84,6 +88,117 @@ def new(
         typer.echo(f"{out}: {error.strerror}", err=True)
         raise typer.Exit(2) from error
     typer.echo(f"{key.key_id}  {state}  {out}")
+
+
+Office = Annotated[
+    Path | None,
+    typer.Option("--by", help="The Secretariat's key; without it, the one of the development network that runs."),
+]
+
+
+@app.command()
+def claim(
+    file: Annotated[Path, typer.Argument(help="The private key; it stays here.")],
+    state: Annotated[str, typer.Option("--as", help="The state whose key it is: KZ.")],
+    root: Annotated[
+        Path | None, typer.Option(help="root.json of the network; without it, the running system's.")
+    ] = None,
+) -> None:
+    """Print what the Secretariat needs to register a key: whose it is said to be, and the proof that one has it."""
+    from qalqan import enrolment
+    from qalqan.complaints import why_unreadable
+    from qalqan.registry import Root
+    from qalqan.runinfo import home
+
+    if not _STATE.fullmatch(state):
+        _stop(f"{state}: not a state's code such as KZ or TRNC")
+    root = root or home() / "root.json"
+    try:
+        network = Root.load(root).network
+    except (OSError, ValueError) as error:
+        _stop(f"{root}: {why_unreadable(error)}")
+    try:
+        key = read_key(file)
+    except (OSError, ValueError) as error:
+        _stop(f"{file}: {why_unreadable(error)}")
+    typer.echo(enrolment.claim(network, state, key).model_dump_json(indent=1))
+
+
+@app.command()
+def register(
+    file: Annotated[Path, typer.Argument(help="A claim, as `qalqan keys claim` prints it.")],
+    scopes: Annotated[
+        str, typer.Option(help="What it may sign, with commas: request,pledge,accept,vote,track,consent.")
+    ],
+    days: Annotated[int | None, typer.Option(min=1, help="For how long; without it, until it is revoked.")] = None,
+    by: Office = None,
+) -> None:
+    """For the Secretariat: register a key that a state claims, from now on.
+
+    That it is really that state's, make sure on another way.
+    """
+    from qalqan import enrolment
+    from qalqan.events import Scope
+
+    named = scopes.split(",")
+    if unknown := set(named) - set(get_args(Scope)):
+        _stop(f"--scopes: {', '.join(sorted(unknown))}: there are {', '.join(get_args(Scope))}")
+    try:
+        claimed = enrolment.read_claim(file.read_bytes())
+    except (OSError, enrolment.NotEnrolled) as error:
+        _stop(f"{file}: {(isinstance(error, OSError) and error.strerror) or error}")
+    now = datetime.now(UTC).replace(microsecond=0)
+    until = None if days is None else now + timedelta(days=days)
+    typed: list[Scope] = [scope for scope in get_args(Scope) if scope in named]
+    _at_the_register(by, lambda registrar: registrar.register(claimed, typed, now, until), "registered")
+
+
+@app.command()
+def revoke(
+    key_id: Annotated[str, typer.Argument(help="64 hex digits, as `qalqan keys show` has it.")],
+    reason: Annotated[str, typer.Option(help="Why; everybody can read it.")],
+    by: Office = None,
+) -> None:
+    """For the Secretariat: take a key out of use, from now on and for ever."""
+    _at_the_register(by, lambda registrar: registrar.revoke(key_id, reason), "revoked")
+
+
+def _at_the_register(by: Path | None, act: "Callable[[Registrar], Awaitable[str]]", done: str) -> None:
+    """Runs an act of the Secretariat on the running system, and says what came of it."""
+    import logging
+
+    import httpx2
+    from aiokafka.errors import KafkaError
+
+    from qalqan.client import Client, Doubtful
+    from qalqan.complaints import why_unreadable
+    from qalqan.enrolment import NotEnrolled, Registrar
+    from qalqan.runinfo import NotRunning, RunInfo
+
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # what matters is raised
+
+    async def run(running: RunInfo) -> str:
+        async with Client.connect(running) as client:
+            return await act(Registrar(client, running.http["secretariat"], key))
+
+    try:
+        running = RunInfo.load()
+        office = by or Path(running.keys) / "offices" / "secretariat.pem"
+        try:
+            key = read_key(office)
+        except (OSError, ValueError) as error:
+            _stop(f"{office}: {why_unreadable(error)}")
+        typer.echo(f"{done}: {asyncio.run(run(running))}")
+    except NotEnrolled as error:
+        typer.echo(f"not {done}: {error}", err=True)
+        raise typer.Exit(1) from error
+    except (NotRunning, Doubtful, KafkaError, OSError, ValueError, httpx2.TransportError) as error:
+        _stop(f"not {done}: {error}")
+
+
+def _stop(why: str) -> NoReturn:
+    typer.echo(why, err=True)
+    raise typer.Exit(2)
 
 
 def _source(file: Path, directory: Path) -> str:
