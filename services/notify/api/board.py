@@ -144,10 +144,11 @@ def board_router(board: Board, pool: Pool, follower: Follower, tokens: Tokens) -
 
 
 def _shown(entry: Entry, follower: Follower) -> Shown:
-    return Shown(seq=entry.seq, topic=entry.event["topic"], event=entry.event, signature=_signature(entry, follower))
+    return Shown(seq=entry.seq, topic=entry.event["topic"], event=entry.event, signature=signature_of(entry, follower))
 
 
-def _signature(entry: Entry, follower: Follower) -> Signature:
+def signature_of(entry: Entry, follower: Follower) -> Signature:
+    """Whether an entry is to be believed, and whose key signed it."""
     event = from_structured(entry.event)
     try:
         key_id = read_material(event).key_id
