@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export QALQAN_HOME ?= .qalqan
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test contract chaos check format bench steady lock clean fuzz
+.PHONY: help install demo test contract chaos check format bench screenshots steady lock clean fuzz
 
 help: ## List the tasks
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -43,6 +43,9 @@ chaos: install ## Kill and freeze every process, 20 times each, while 300 reques
 
 bench: install ## Measure, both sides in one run (ONLY=name for one benchmark)
 	@$(BIN)/python -m tests.bench $(if $(ONLY),--only $(ONLY))
+
+screenshots: install ## Play a busy day and renew the pictures in docs/page (needs Chromium)
+	@$(BIN)/python -m tests.browser.screenshots
 
 steady: install ## An hour of steady load on a system of its own: is it flat? (MINUTES=60, RATE=10)
 	@$(BIN)/python -m tests.bench.steady --minutes $(or $(MINUTES),60) --rate $(or $(RATE),10)

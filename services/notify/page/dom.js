@@ -46,7 +46,8 @@ export function patch(old, next) {
     if (old.data !== next.data) old.data = next.data;
     return old;
   }
-  for (const { name } of [...old.attributes]) if (!next.hasAttribute(name) && name !== "style") old.removeAttribute(name);
+  for (const { name } of [...old.attributes])
+    if (!next.hasAttribute(name) && name !== "style") old.removeAttribute(name);
   for (const { name, value } of next.attributes) {
     if (name === "style") continue;
     if (old.getAttribute(name) !== value) old.setAttribute(name, value);

@@ -14,8 +14,13 @@ export function eventList(entries, opened) {
   const newest = [...entries].reverse();
   const shown = all ? newest : newest.slice(0, SHOWN);
   return [
-    h("ol", { class: "events", reversed: true }, shown.map((entry) => item(entry, opened))),
-    newest.length > SHOWN && opener("events", all, all ? t("show.less") : t("request.events.more", { n: number(newest.length) })),
+    h(
+      "ol",
+      { class: "events", reversed: true },
+      shown.map((entry) => item(entry, opened)),
+    ),
+    newest.length > SHOWN &&
+      opener("events", all, all ? t("show.less") : t("request.events.more", { n: number(newest.length) })),
   ];
 }
 
@@ -25,12 +30,20 @@ export function readEvent(entry) {
   let data = event.data ?? null;
   if (event.data_base64 !== undefined) {
     try {
-      data = JSON.parse(new TextDecoder().decode(Uint8Array.from(atob(event.data_base64), (byte) => byte.charCodeAt(0))));
+      data = JSON.parse(
+        new TextDecoder().decode(Uint8Array.from(atob(event.data_base64), (byte) => byte.charCodeAt(0))),
+      );
     } catch {
       data = null;
     }
   }
-  return { ...entry, data, name: String(event.type).replace(/^qalqan\./, "").replace(/\.v\d+$/, "") };
+  return {
+    ...entry,
+    data,
+    name: String(event.type)
+      .replace(/^qalqan\./, "")
+      .replace(/\.v\d+$/, ""),
+  };
 }
 
 function item(entry, opened) {
@@ -46,9 +59,20 @@ function item(entry, opened) {
       "div",
       { class: "line" },
       at && h("time", { datetime: at, title: exact(at) }, clock(at)),
-      h("span", { class: "title" }, h("strong", {}, title), " ", h("span", { class: "gist" }, data ? gist(name, data) : null)),
+      h(
+        "span",
+        { class: "title" },
+        h("strong", {}, title),
+        " ",
+        h("span", { class: "gist" }, data ? gist(name, data) : null),
+      ),
       badge(signature),
-      opener(key, isOpen, t(isOpen ? "event.hide" : "event.show"), `${t(isOpen ? "event.hide" : "event.show")}: ${title} ${number(entry.seq)}`),
+      opener(
+        key,
+        isOpen,
+        t(isOpen ? "event.hide" : "event.show"),
+        `${t(isOpen ? "event.hide" : "event.show")}: ${title} ${number(entry.seq)}`,
+      ),
     ),
     isOpen && detail(entry, title),
   );
@@ -56,7 +80,13 @@ function item(entry, opened) {
 
 function badge({ state, by }) {
   const who = by && (by.length <= 4 ? stateTag(by) : h("span", {}, by));
-  return h("span", { class: `signature ${state}` }, h("span", { "aria-hidden": "true" }, MARKS[state] ?? "?"), " ", state === "valid" ? parts("signature.valid", { by: who ?? "" }) : word("signature", state));
+  return h(
+    "span",
+    { class: `signature ${state}` },
+    h("span", { "aria-hidden": "true" }, MARKS[state] ?? "?"),
+    " ",
+    state === "valid" ? parts("signature.valid", { by: who ?? "" }) : word("signature", state),
+  );
 }
 
 function detail({ event, signature, data, topic }, title) {
@@ -65,7 +95,8 @@ function detail({ event, signature, data, topic }, title) {
   return h(
     "div",
     { class: "detail" },
-    signature.key_id && h("p", { class: "key" }, t("signature.key"), " ", h("code", {}, signature.key_id), " · ", topic),
+    signature.key_id &&
+      h("p", { class: "key" }, t("signature.key"), " ", h("code", {}, signature.key_id), " · ", topic),
     h("pre", { tabindex: "0", role: "region", "aria-label": t("event.data", { event: title }) }, h("bdi", {}, text)),
   );
 }

@@ -22,7 +22,17 @@ let again = null;
 const banner = h("p", { class: "banner", hidden: true });
 const connection = h("p", { class: "connection", role: "status" });
 const who = h("div", { class: "who" });
-const nav = h("nav", { "aria-label": t("nav.label"), hidden: true }, h("ul", {}, VIEWS.filter((view) => view.href).map((view) => h("li", {}, h("a", { href: view.href, "data-nav": view.nav }, t(`nav.${view.nav}`))))));
+const nav = h(
+  "nav",
+  { "aria-label": t("nav.label"), hidden: true },
+  h(
+    "ul",
+    {},
+    VIEWS.filter((view) => view.href).map((view) =>
+      h("li", {}, h("a", { href: view.href, "data-nav": view.nav }, t(`nav.${view.nav}`))),
+    ),
+  ),
+);
 const main = h("main", { id: "content", tabindex: "-1" });
 
 const frame = {
@@ -75,7 +85,14 @@ function signIn(said = "") {
   who.replaceChildren();
   nav.hidden = true;
   connection.hidden = true;
-  const field = h("input", { id: "token", type: "password", autocomplete: "off", spellcheck: "false", required: true, "aria-describedby": "said" });
+  const field = h("input", {
+    id: "token",
+    type: "password",
+    autocomplete: "off",
+    spellcheck: "false",
+    required: true,
+    "aria-describedby": "said",
+  });
   const form = h(
     "form",
     { class: "signin" },
@@ -108,7 +125,10 @@ async function begin() {
   }
   const out = h("button", { type: "button", class: "quiet" }, t("signin.out"));
   out.addEventListener("click", () => signIn());
-  who.replaceChildren(h("span", {}, h("strong", {}, me.state ?? word("role", me.role)), me.state ? ` ${word("role", me.role)}` : ""), out);
+  who.replaceChildren(
+    h("span", {}, h("strong", {}, me.state ?? word("role", me.role)), me.state ? ` ${word("role", me.role)}` : ""),
+    out,
+  );
   nav.hidden = false;
   return show();
 }
@@ -122,7 +142,7 @@ function show() {
     if (link.dataset.nav === view.nav) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }
-  stop = view.show(main, frame, ...path.match(view.path)?.slice(1).map(decodeURIComponent) ?? []);
+  stop = view.show(main, frame, ...(path.match(view.path)?.slice(1).map(decodeURIComponent) ?? []));
 }
 
 function logo() {

@@ -5,14 +5,15 @@ import { eachFrame, h, move, patch, patchChildren, written } from "./dom.js";
 import { coverage, modeMark, severityMark, stateTag, statusMark } from "./parts.js";
 import { follow } from "./sse.js";
 import { count, number, parts, stateName, t, word } from "./strings.js";
-import { isLate, nowMs, since, until } from "./time.js";
-import { showTurns, thing } from "./turns.js";
+import { since, until } from "./time.js";
+import { showTurns } from "./turns.js";
+import { waitList } from "./waits.js";
 
 const PAGE = 60;
 const WAITS_SHOWN = 3;
 const MODES = ["actual", "exercise", "test"];
 const STATES = ["AZ", "KG", "KZ", "TR", "UZ", "HU", "TM", "TRNC"];
-const STATUSES = ["ongoing", "ended"];
+const STATUSES = ["anticipated", "open", "cancelled", "closed"];
 const SEVERITIES = ["Extreme", "Severe", "Moderate", "Minor", "Unknown"];
 
 /** Shows the board in `root` until `stop`. */
@@ -33,7 +34,12 @@ export function now(root, frame) {
   const turnsRoot = h("aside", { "aria-label": t(frame.me.state ? "turns.title" : "turns.title.all") });
   root.append(
     h("div", { class: "head" }, h("h1", { tabindex: "-1" }, t("now.title")), count_, filterForm(filters, reload)),
-    h("div", { class: "columns" }, h("div", { class: "wide" }, list, rest), h("div", { class: frame.me.state ? "side mine" : "side" }, turnsRoot)),
+    h(
+      "div",
+      { class: "columns" },
+      h("div", { class: "wide" }, list, rest),
+      h("div", { class: frame.me.state ? "side mine" : "side" }, turnsRoot),
+    ),
   );
   rest.addEventListener("click", (event) => {
     if (!event.target.closest("button")) return;
@@ -77,7 +83,12 @@ export function now(root, frame) {
     const isFiltered = Object.values(filters).some(Boolean);
     patchChildren(
       rest,
-      h("div", {}, isEmpty && h("p", { class: "nothing" }, t(isFiltered ? "now.empty.filtered" : "now.empty")), (more || hidden > 0) && h("button", { type: "button" }, t("now.more"))),
+      h(
+        "div",
+        {},
+        isEmpty && h("p", { class: "nothing" }, t(isFiltered ? "now.empty.filtered" : "now.empty")),
+        (more || hidden > 0) && h("button", { type: "button" }, t("now.more")),
+      ),
     );
     const modes = new Set(shown.map((card) => card.mode));
     frame.title(t("now.title"), shown.length > 0 && !modes.has("actual") ? [...modes].sort()[0] : "actual");
@@ -97,7 +108,7 @@ export function now(root, frame) {
     stopFollowing();
     const query = { mode: filters.mode, state: filters.state };
     try {
-      const board = await get("/board", { ...query, limit }, reading.signal);
+      const board = await get("/board", { ...query, status: filters.status, limit }, reading.signal);
       cards.clear();
       for (const card of board.cards) {
         cards.set(card.request_id, card);
@@ -133,14 +144,19 @@ function filterForm(filters, reload) {
       "label",
       {},
       h("span", {}, t(`now.${name}`)),
-      h("select", { name }, h("option", { value: "" }, t("now.any")), values.map((value) => h("option", { value }, label(value)))),
+      h(
+        "select",
+        { name },
+        h("option", { value: "" }, t("now.any")),
+        values.map((value) => h("option", { value }, label(value))),
+      ),
     );
   const form = h(
     "form",
     { class: "filters", "aria-label": t("now.filters") },
     choice("mode", MODES, (mode) => word("mode", mode)),
     choice("state", STATES, (state) => `${state} ${stateName(state)}`),
-    choice("status", STATUSES, (status) => t(`now.${status}`)),
+    choice("status", STATUSES, (status) => word("status", status)),
   );
   form.addEventListener("change", (event) => {
     filters[event.target.name] = event.target.value;
@@ -155,14 +171,15 @@ function isEnded(card) {
 }
 
 function isWanted(card, filters) {
-  return !filters.status || isEnded(card) === (filters.status === "ended");
+  // The live board takes no status: a card that changes it comes, and goes.
+  return !filters.status || card.status === filters.status;
 }
 
-/** Ongoing before ended; the most severe first, then the newest; of the ended, the newest. */
+/** As the server orders them: ongoing before ended; of these what is real first, the most severe, the newest. */
 function compareCards(a, b) {
   if (isEnded(a) !== isEnded(b)) return isEnded(a) - isEnded(b);
-  const severe = isEnded(a) ? 0 : SEVERITIES.indexOf(a.severity) - SEVERITIES.indexOf(b.severity);
-  if (severe) return severe;
+  const rank = ({ mode, severity }) => SEVERITIES.indexOf(severity) + (mode === "actual" ? 0 : SEVERITIES.length);
+  if (!isEnded(a) && rank(a) !== rank(b)) return rank(a) - rank(b);
   const [newer, older] = isEnded(a) ? [b.changed_at, a.changed_at] : [b.raised_at, a.raised_at];
   return newer === older ? (a.request_id < b.request_id ? -1 : 1) : newer < older ? -1 : 1;
 }
@@ -171,32 +188,71 @@ function cardOf(card) {
   const ended = isEnded(card);
   return h(
     "li",
-    { "data-key": card.request_id, "data-seq": card.seq, class: `card ${card.severity.toLowerCase()} ${card.mode}${ended ? " ended" : ""}` },
+    {
+      "data-key": card.request_id,
+      "data-seq": card.seq,
+      class: `card ${card.severity.toLowerCase()} ${card.mode}${ended ? " ended" : ""}`,
+    },
     card.mode !== "actual" && h("div", { class: `strip ${card.mode}` }, word("mode", card.mode)),
     h(
       "article",
       {},
-      h("div", { class: "marks" }, severityMark(card.severity), card.status !== "open" && statusMark(card.status), h("span", { class: "since" }, parts(card.status === "anticipated" ? "card.anticipated" : "card.raised", { since: since(card.raised_at) }))),
+      h(
+        "div",
+        { class: "marks" },
+        severityMark(card.severity),
+        card.status !== "open" && statusMark(card.status),
+        h(
+          "span",
+          { class: "since" },
+          parts(card.status === "anticipated" ? "card.anticipated" : "card.raised", { since: since(card.raised_at) }),
+        ),
+      ),
       h("h2", {}, h("a", { href: `#/requests/${encodeURIComponent(card.request_id)}` }, written(card.title))),
-      h("p", { class: "where" }, stateTag(card.state), " ", written(card.place), " · ", h("span", { class: "id" }, card.request_id), card.revision > 1 && [" · ", t("card.revision", { n: card.revision })]),
-      h("div", { class: "measures" }, votes(card.ballot), h("div", {}, h("h3", {}, t("card.coverage")), coverage(card.coverage))),
+      h(
+        "p",
+        { class: "where" },
+        stateTag(card.state),
+        " ",
+        written(card.place),
+        " · ",
+        h("span", { class: "id" }, card.request_id),
+        card.revision > 1 && [" · ", t("card.revision", { n: card.revision })],
+      ),
+      h(
+        "div",
+        { class: "measures" },
+        votes(card.ballot),
+        h("div", {}, h("h3", {}, t("card.coverage")), coverage(card.coverage)),
+      ),
       h(
         "p",
         { class: "pledged" },
-        t("card.pledges"),
-        ": ",
-        t("card.pledges.of", { accepted: number(card.pledges.accepted), offered: number(card.pledges.offered) }),
+        pledged(card.pledges),
         card.authorized_at && [" · ", h("span", { class: "good" }, t("card.authorized"))],
       ),
-      !ended && waits(card.waits),
+      !ended &&
+        h(
+          "div",
+          { class: "waiting" },
+          h("h3", {}, t("card.waits")),
+          card.waits.length ? waitList(card.waits, WAITS_SHOWN) : h("p", { class: "nothing" }, t("card.waits.nothing")),
+        ),
     ),
   );
+}
+
+function pledged({ accepted, offered }) {
+  if (offered === 0) return t("card.pledges.none");
+  return `${t("card.pledges")}: ${t("card.pledges.of", { accepted: number(accepted), offered: number(offered) })}`;
 }
 
 function votes(ballot) {
   if (!ballot) return h("div", {}, h("h3", {}, t("card.votes")), h("p", { class: "nothing" }, t("card.votes.none")));
   const outcome = ballot.outcome ?? "open";
-  const dots = Array.from({ length: Math.min(ballot.of, 24) }, (_, place) => h("i", { class: place < ballot.in ? "in" : null }));
+  const dots = Array.from({ length: Math.min(ballot.of, 24) }, (_, place) =>
+    h("i", { class: place < ballot.in ? "in" : null }),
+  );
   return h(
     "div",
     {},
@@ -206,33 +262,10 @@ function votes(ballot) {
       { class: "figures" },
       h("strong", {}, t("card.votes.in", { in: number(ballot.in), of: number(ballot.of) })),
       " ",
-      outcome === "open" ? until(ballot.deadline) : h("span", { class: `outcome ${outcome}` }, t(`ballot.outcome.${outcome}`)),
+      outcome === "open"
+        ? until(ballot.deadline)
+        : h("span", { class: `outcome ${outcome}` }, t(`ballot.outcome.${outcome}`)),
     ),
     h("div", { class: `dots ${outcome}`, "aria-hidden": "true" }, dots),
-  );
-}
-
-function waits(all) {
-  const ordered = [...all].sort((a, b) => ((a.deadline ?? "9") < (b.deadline ?? "9") ? -1 : 1));
-  const rest = ordered.length - WAITS_SHOWN;
-  return h(
-    "div",
-    { class: "waits" },
-    h("h3", {}, t("card.waits")),
-    all.length === 0
-      ? h("p", { class: "nothing" }, t("card.waits.nothing"))
-      : h(
-          "ul",
-          {},
-          ordered.slice(0, WAITS_SHOWN).map((wait) =>
-            h(
-              "li",
-              { class: isLate(wait.deadline) ? "overdue" : null },
-              h("span", {}, parts(`wait.${wait.kind}`, { state: stateTag(wait.state), what: thing(wait) })),
-              wait.deadline ? until(wait.deadline) : h("span", { class: "span" }, parts("wait.for", { span: since(wait.since) })),
-            ),
-          ),
-          rest > 0 && h("li", { class: "more" }, count("card.waits.more", rest)),
-        ),
   );
 }

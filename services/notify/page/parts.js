@@ -26,17 +26,46 @@ export function statusMark(status) {
 /** A bar: a part in light, the part of it that counts in full; the figures stand beside it. */
 export function bar(requested, covered, onTime) {
   const share = (n) => `${requested ? Math.min(100, (100 * n) / requested) : 0}%`;
-  return h("span", { class: "bar", "aria-hidden": "true", vars: { "--covered": share(covered), "--on-time": share(onTime) } });
+  return h("span", {
+    class: "bar",
+    "aria-hidden": "true",
+    vars: { "--covered": share(covered), "--on-time": share(onTime) },
+  });
 }
 
-/** Coverage: how much of what was asked for is met, and in time. */
+/** Coverage over all needs, in shares: their quantities are of different things. */
 export function coverage({ requested, covered, on_time: onTime, percent: share }) {
+  if (requested === 0) return h("p", { class: "nothing" }, t("card.coverage.none"));
+  const inTime = covered ? Math.floor((share * onTime) / covered) : 0;
   return h(
     "div",
     { class: "coverage" },
-    h("div", { class: "figures" }, h("strong", {}, percent(share)), " ", t("card.coverage.of", { covered: number(covered), requested: number(requested) }), " · ", t("card.coverage.on-time", { n: number(onTime) })),
-    bar(requested, covered, onTime),
+    h(
+      "div",
+      { class: "figures" },
+      h("strong", {}, percent(share)),
+      " ",
+      t("card.coverage.on-time", { n: percent(inTime) }),
+    ),
+    bar(100, share, inTime),
   );
+}
+
+/** The coverage of needs as the board has it: each need weighs the same. */
+export function coverageOf(needs) {
+  const sum = (name) => needs.reduce((all, need) => all + need[name], 0);
+  const met = needs.reduce((all, need) => all + Math.min(1, need.covered / need.quantity), 0);
+  return {
+    requested: sum("quantity"),
+    covered: sum("covered"),
+    on_time: sum("on_time"),
+    percent: needs.length ? Math.floor((100 * met) / needs.length) : 0,
+  };
+}
+
+/** A place, with its state. */
+export function placeOf(place) {
+  return place ? h("span", { class: "place" }, stateTag(place.country), " ", written(place.name)) : t("none");
 }
 
 /** What a text says, cut to a few lines where it is long. `key`: under which it is opened (`Opened`). */
@@ -47,14 +76,27 @@ export function words(text, key, opened, className = "") {
   return h(
     "div",
     { class: `words ${className}` },
-    h("div", { class: isLong && !whole ? "clipped" : isLong ? "whole" : null, tabindex: isLong && whole ? "0" : null, role: isLong && whole ? "group" : null, "aria-label": isLong && whole ? t("show.all") : null }, written(text)),
+    h(
+      "div",
+      {
+        class: isLong && !whole ? "clipped" : isLong ? "whole" : null,
+        tabindex: isLong && whole ? "0" : null,
+        role: isLong && whole ? "group" : null,
+        "aria-label": isLong && whole ? t("show.all") : null,
+      },
+      written(text),
+    ),
     isLong && opener(key, whole, t(whole ? "show.less" : "show.all")),
   );
 }
 
 /** A button that opens and closes something. */
 export function opener(key, isOpen, label, described = null) {
-  return h("button", { class: "quiet", type: "button", "data-opens": key, "aria-expanded": String(isOpen), "aria-label": described }, label);
+  return h(
+    "button",
+    { class: "quiet", type: "button", "data-opens": key, "aria-expanded": String(isOpen), "aria-label": described },
+    label,
+  );
 }
 
 /** What is open of a view: keys. `listen` makes a view's openers work. */
@@ -82,7 +124,17 @@ export function table(caption, columns, rows, { note = null, className = "" } = 
       "table",
       {},
       h("caption", {}, caption, note && h("small", {}, note)),
-      h("thead", {}, h("tr", {}, columns.map((column) => h("th", { scope: "col", class: column.number ? "number" : null }, column.name ?? column)))),
+      h(
+        "thead",
+        {},
+        h(
+          "tr",
+          {},
+          columns.map((column) =>
+            h("th", { scope: "col", class: column.number ? "number" : null }, column.name ?? column),
+          ),
+        ),
+      ),
       h("tbody", {}, rows),
     ),
   );
@@ -90,10 +142,17 @@ export function table(caption, columns, rows, { note = null, className = "" } = 
 
 /** A quantity with its unit. */
 export function quantity(n, unit, capability) {
-  return [h("strong", {}, number(n)), " ", h("span", { class: "unit" }, `${unit === "item" ? "" : `${unit} `}${capability}`)];
+  const what = unit === "item" ? capability : `${unit} ${capability}`;
+  return h("span", { class: "quantity" }, h("strong", {}, number(n)), " ", what);
 }
 
 /** Name and value, side by side. */
 export function facts(pairs) {
-  return h("dl", { class: "facts" }, pairs.filter(([, value]) => value !== null && value !== undefined && value !== "").map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))));
+  return h(
+    "dl",
+    { class: "facts" },
+    pairs
+      .filter(([, value]) => value !== null && value !== undefined && value !== "")
+      .map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))),
+  );
 }

@@ -5,7 +5,7 @@ import { number, t } from "./strings.js";
 import { clock, nowMs, short } from "./time.js";
 
 const ROW = 46;
-const HEAD = 30;
+const HEAD = 40;
 const FOOT = 26;
 const EDGE = 6;
 const DAY_MS = 86_400_000;
@@ -15,13 +15,24 @@ export function coveragePlot(view, width) {
   const points = view.coverage_over_time;
   const first = Math.min(Date.parse(view.raised_at), ...points.map((point) => Date.parse(point.at)));
   const isOver = view.status === "closed" || view.status === "cancelled";
-  const last = Math.max(first + 1_000, isOver ? Date.parse(view.changed_at) : nowMs(), ...points.map((point) => Date.parse(point.at)));
+  const last = Math.max(
+    first + 1_000,
+    isOver ? Date.parse(view.changed_at) : nowMs(),
+    ...points.map((point) => Date.parse(point.at)),
+  );
   const label = Math.min(190, Math.max(96, width * 0.24));
   const x = (ms) => label + ((ms - first) / (last - first)) * (width - label - EDGE);
   const height = HEAD + view.needs.length * ROW + FOOT;
   return svg(
     "svg",
-    { class: "plot", width, height, viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": t("request.plot.what") },
+    {
+      class: "plot",
+      width,
+      height,
+      viewBox: `0 0 ${width} ${height}`,
+      role: "img",
+      "aria-label": t("request.plot.what"),
+    },
     svg("title", {}, t("request.plot")),
     axis(first, last, x, height),
     view.needs.map((need, place) => row(need, HEAD + place * ROW, points, { first, last, x, label, width })),
@@ -41,17 +52,30 @@ function row(need, top, points, { first, last, x, label, width }) {
       path += `H${x(at).toFixed(1)}V${y(share).toFixed(1)}`;
       level = y(share);
     }
-    return `${path}H${x(last).toFixed(1)}V${base}Z${level === base ? "" : ""}`;
+    return `${path}H${x(last).toFixed(1)}V${base}Z`;
   };
   return svg(
     "g",
     {},
-    svg("title", {}, t("request.plot.one", { need: need.need_id, covered: number(need.covered), requested: number(need.quantity), on_time: number(need.on_time) })),
+    svg(
+      "title",
+      {},
+      t("request.plot.one", {
+        need: need.need_id,
+        covered: number(need.covered),
+        requested: number(need.quantity),
+        on_time: number(need.on_time),
+      }),
+    ),
     svg("rect", { class: "ground", x: label, y: y(1), width: Math.max(0, width - label - EDGE), height: base - y(1) }),
     svg("path", { class: "covered", d: area("covered") }),
     svg("path", { class: "on-time", d: area("on_time") }),
     svg("text", { class: "name", x: 0, y: base - 13 }, `${need.need_id} ${need.capability}`.slice(0, 18)),
-    svg("text", { class: "amount", x: 0, y: base }, t("card.coverage.of", { covered: number(need.covered), requested: number(need.quantity) })),
+    svg(
+      "text",
+      { class: "amount", x: 0, y: base },
+      t("card.coverage.of", { covered: number(need.covered), requested: number(need.quantity) }),
+    ),
   );
 }
 
@@ -63,7 +87,12 @@ function axis(first, last, x, height) {
       "g",
       { class: "tick" },
       svg("line", { x1: x(at), x2: x(at), y1: HEAD - 4, y2: height - FOOT }),
-      (place === 0 || place === 3 || x(last) - x(first) > 420) && svg("text", { x: x(at), y: height - 8, "text-anchor": place === 0 ? "start" : place === 3 ? "end" : "middle" }, format(at)),
+      (place === 0 || place === 3 || x(last) - x(first) > 420) &&
+        svg(
+          "text",
+          { x: x(at), y: height - 8, "text-anchor": place === 0 ? "start" : place === 3 ? "end" : "middle" },
+          format(at),
+        ),
     );
   });
 }
@@ -75,7 +104,7 @@ function marks(view, { first, last, x, height, width }) {
     if (ballot.decided_at) found.push(["decided", ballot.decided_at]);
   }
   if (view.mobilization) found.push(["authorized", view.mobilization.authorized_at]);
-  let free = -Infinity; // words that would lie on one another are left out; the lines stay
+  const free = [-Infinity, -Infinity]; // words lie in two rows; where both are taken only the line is drawn
   return found
     .map(([kind, instant]) => [kind, Date.parse(instant)])
     .filter(([, at]) => at >= first && at <= last)
@@ -83,8 +112,14 @@ function marks(view, { first, last, x, height, width }) {
     .map(([kind, at]) => {
       const place = x(at);
       const atEnd = place > width - 70;
-      const text = place < free ? null : svg("text", { x: place + (atEnd ? -4 : 4), y: 12, "text-anchor": atEnd ? "end" : "start" }, t(`plot.${kind}`));
-      if (text) free = place + 72;
-      return svg("g", { class: `mark ${kind}` }, svg("line", { x1: place, x2: place, y1: 4, y2: height - FOOT }), text);
+      const line = free.findIndex((from) => place >= from);
+      if (line >= 0) free[line] = place + 72;
+      const where = { x: place + (atEnd ? -4 : 4), y: 12 + 14 * line, "text-anchor": atEnd ? "end" : "start" };
+      return svg(
+        "g",
+        { class: `mark ${kind}` },
+        svg("line", { x1: place, x2: place, y1: 4, y2: height - FOOT }),
+        line >= 0 && svg("text", where, t(`plot.${kind}`)),
+      );
     });
 }

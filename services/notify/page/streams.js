@@ -30,7 +30,10 @@ export function streams(root, frame) {
 
   async function read() {
     try {
-      const [now, newest] = await Promise.all([get("/streams", {}, reading.signal), get("/rejections", { limit: REJECTIONS }, reading.signal)]);
+      const [now, newest] = await Promise.all([
+        get("/streams", {}, reading.signal),
+        get("/rejections", { limit: REJECTIONS }, reading.signal),
+      ]);
       standing = now;
       join(newest);
       frame.connection("live");
@@ -72,14 +75,24 @@ export function streams(root, frame) {
 }
 
 function draw(standing, rejections, older, opened) {
-  const title = h("div", { class: "head" }, h("h1", { tabindex: "-1" }, t("streams.title")), h("p", { class: "tally" }, standing ? parts("streams.at", { when: exact(standing.at) }) : t("loading")));
+  const title = h(
+    "div",
+    { class: "head" },
+    h("h1", { tabindex: "-1" }, t("streams.title")),
+    h("p", { class: "tally" }, standing ? parts("streams.at", { when: exact(standing.at) }) : t("loading")),
+  );
   if (!standing) return h("div", {}, title);
   return h(
     "div",
     {},
     title,
     section("streams.services", h("ul", { class: "tiles" }, standing.services.map(tile))),
-    h("div", { class: "pair" }, section("streams.effect", effects(standing.services)), section("streams.groups", groups(standing.groups, opened))),
+    h(
+      "div",
+      { class: "pair" },
+      section("streams.effect", effects(standing.services)),
+      section("streams.groups", groups(standing.groups, opened)),
+    ),
     section("streams.lanes", lanes(standing.services)),
     section("streams.rejections", rejected(rejections, older, opened)),
   );
@@ -110,19 +123,39 @@ function tile(service) {
 }
 
 function effects(services) {
-  const rows = services.flatMap((service) => Object.entries(service.effect ?? {}).map(([topic, effect]) => [service.service, topic, effect]));
+  const rows = services.flatMap((service) =>
+    Object.entries(service.effect ?? {}).map(([topic, effect]) => [service.service, topic, effect]),
+  );
   if (!rows.length) return h("p", { class: "nothing" }, t("streams.effect.none"));
   const figure = (ms) => h("td", { class: "number" }, ms === null ? t("none") : milliseconds(ms));
   return table(
     t("streams.effect"),
-    [t("streams.service"), t("streams.topic"), { name: "p50", number: true }, { name: "p99", number: true }, { name: t("streams.count"), number: true }],
-    rows.map(([service, topic, effect]) => h("tr", { "data-key": `${service} ${topic}` }, h("th", { scope: "row" }, service), h("td", {}, topic), figure(effect.p50_ms), figure(effect.p99_ms), h("td", { class: "number" }, number(effect.count)))),
+    [
+      t("streams.service"),
+      t("streams.topic"),
+      { name: "p50", number: true },
+      { name: "p99", number: true },
+      { name: t("streams.count"), number: true },
+    ],
+    rows.map(([service, topic, effect]) =>
+      h(
+        "tr",
+        { "data-key": `${service} ${topic}` },
+        h("th", { scope: "row" }, service),
+        h("td", {}, topic),
+        figure(effect.p50_ms),
+        figure(effect.p99_ms),
+        h("td", { class: "number" }, number(effect.count)),
+      ),
+    ),
     { note: t("streams.effect.what") },
   );
 }
 
 function lanes(services) {
-  const numbers = [...new Set(services.flatMap((service) => (service.lanes ?? []).map((lane) => lane.partition)))].sort((a, b) => a - b);
+  const numbers = [...new Set(services.flatMap((service) => (service.lanes ?? []).map((lane) => lane.partition)))].sort(
+    (a, b) => a - b,
+  );
   if (!numbers.length) return h("p", { class: "nothing" }, t("none"));
   return table(
     t("streams.lanes"),
@@ -131,7 +164,12 @@ function lanes(services) {
       .filter((service) => service.lanes?.length)
       .map((service) => {
         const byNumber = new Map(service.lanes.map((lane) => [lane.partition, lane]));
-        return h("tr", { "data-key": service.service }, h("th", { scope: "row" }, service.service), numbers.map((n) => laneCell(byNumber.get(n))));
+        return h(
+          "tr",
+          { "data-key": service.service },
+          h("th", { scope: "row" }, service.service),
+          numbers.map((n) => laneCell(byNumber.get(n))),
+        );
       }),
     { note: t("streams.lanes.what"), className: "lanes" },
   );
@@ -140,15 +178,28 @@ function lanes(services) {
 function laneCell(lane) {
   if (!lane) return h("td", { class: "number" }, t("none"));
   const lag = Object.values(lane.lag ?? {}).reduce((sum, n) => sum + n, 0);
-  const details = Object.entries(lane.lag ?? {}).map(([topic, n]) => `${topic}: ${n}`).join("\n");
-  return h("td", { class: `number ${lag > 100 ? "behind" : lag > 0 ? "busy" : ""}`, title: details }, h("strong", {}, number(lag)), h("small", {}, t("streams.per-s", { n: number(lane.rate_per_s ?? 0) })));
+  const details = Object.entries(lane.lag ?? {})
+    .map(([topic, n]) => `${topic}: ${n}`)
+    .join("\n");
+  return h(
+    "td",
+    { class: `number ${lag > 100 ? "behind" : lag > 0 ? "busy" : ""}`, title: details },
+    h("strong", {}, number(lag)),
+    h("small", {}, t("streams.per-s", { n: number(lane.rate_per_s ?? 0) })),
+  );
 }
 
 function groups(all, opened) {
   if (!all.length) return h("p", { class: "nothing" }, t("streams.groups.none"));
   return table(
     t("streams.groups"),
-    [t("streams.group"), t("streams.group.state"), { name: t("streams.members"), number: true }, { name: t("streams.lag"), number: true }, t("streams.partitions")],
+    [
+      t("streams.group"),
+      t("streams.group.state"),
+      { name: t("streams.members"), number: true },
+      { name: t("streams.lag"), number: true },
+      t("streams.partitions"),
+    ],
     all.flatMap((group) => {
       const key = `group ${group.group}`;
       const isOpen = opened.has(key);
@@ -159,22 +210,49 @@ function groups(all, opened) {
         h("td", {}, group.state),
         h("td", { class: "number" }, number(group.members)),
         h("td", { class: `number ${group.lag > 100 ? "behind" : ""}` }, number(group.lag)),
-        h("td", {}, opener(key, isOpen, t(isOpen ? "event.hide" : "event.show"), `${t(isOpen ? "event.hide" : "event.show")}: ${group.group}`)),
+        h(
+          "td",
+          {},
+          opener(
+            key,
+            isOpen,
+            t(isOpen ? "event.hide" : "event.show"),
+            `${t(isOpen ? "event.hide" : "event.show")}: ${group.group}`,
+          ),
+        ),
       );
-      return isOpen ? [row, h("tr", { "data-key": `${key} open` }, h("td", { colspan: "5" }, partitions(group.partitions)))] : [row];
+      return isOpen
+        ? [row, h("tr", { "data-key": `${key} open` }, h("td", { colspan: "5" }, partitions(group.partitions)))]
+        : [row];
     }),
     { note: t("streams.groups.what") },
   );
 }
 
 function partitions(all) {
-  return h("ul", { class: "partitions" }, all.map((each) => h("li", {}, h("span", {}, `${each.topic} ${each.partition}`), h("strong", { class: each.lag > 0 ? "busy" : null }, number(each.lag)), h("small", {}, `${number(each.offset)} / ${number(each.end)}`))));
+  return h(
+    "ul",
+    { class: "partitions" },
+    all.map((each) =>
+      h(
+        "li",
+        {},
+        h("span", {}, `${each.topic} ${each.partition}`),
+        h("strong", { class: each.lag > 0 ? "busy" : null }, number(each.lag)),
+        h("small", {}, `${number(each.offset)} / ${number(each.end)}`),
+      ),
+    ),
+  );
 }
 
 function rejected(all, older, opened) {
   if (!all.length) return h("p", { class: "nothing" }, t("streams.rejections.none"));
   return [
-    h("ol", { class: "rejections" }, all.map((each) => rejection(each, opened))),
+    h(
+      "ol",
+      { class: "rejections" },
+      all.map((each) => rejection(each, opened)),
+    ),
     older !== null && h("button", { type: "button", "data-older": true }, t("streams.rejections.more")),
   ];
 }
@@ -185,7 +263,19 @@ function rejection(each, opened) {
   return h(
     "li",
     { "data-key": key, class: "rejection" },
-    h("div", { class: "line" }, h("span", { class: "at" }, when(each.at)), h("code", { class: "reason" }, each.reason), h("span", { class: "place" }, `${each.source_topic}/${each.partition}/${each.offset}`), opener(key, isOpen, t("streams.original"), `${t("streams.original")}: ${each.source_topic}/${each.partition}/${each.offset}`)),
+    h(
+      "div",
+      { class: "line" },
+      h("span", { class: "at" }, when(each.at)),
+      h("code", { class: "reason" }, each.reason),
+      h("span", { class: "place" }, `${each.source_topic}/${each.partition}/${each.offset}`),
+      opener(
+        key,
+        isOpen,
+        t("streams.original"),
+        `${t("streams.original")}: ${each.source_topic}/${each.partition}/${each.offset}`,
+      ),
+    ),
     words(each.detail, `${key} detail`, opened, "why"),
     isOpen && original(each.original),
   );
@@ -194,8 +284,15 @@ function rejection(each, opened) {
 function original(found) {
   if (!found) return h("p", { class: "nothing" }, t("streams.original.none"));
   const lines = (found.headers ?? []).map(([name, value]) => `${name}: ${value ?? ""}`);
-  const text = (content) => h("pre", { tabindex: "0", role: "region", "aria-label": t("streams.original") }, h("bdi", {}, content));
-  return h("div", { class: "detail" }, h("p", { class: "key" }, t("streams.key"), " ", h("code", {}, written(found.key ?? t("none")))), lines.length > 0 && text(lines.join("\n")), text(pretty(found.value ?? "")));
+  const text = (content) =>
+    h("pre", { tabindex: "0", role: "region", "aria-label": t("streams.original") }, h("bdi", {}, content));
+  return h(
+    "div",
+    { class: "detail" },
+    h("p", { class: "key" }, t("streams.key"), " ", h("code", {}, written(found.key ?? t("none")))),
+    lines.length > 0 && text(lines.join("\n")),
+    text(pretty(found.value ?? "")),
+  );
 }
 
 function pretty(value) {

@@ -56,8 +56,6 @@ const en = {
   "now.state": "State",
   "now.status": "Status",
   "now.any": "All",
-  "now.ongoing": "Ongoing",
-  "now.ended": "Ended",
   "now.count.one": "{n} request",
   "now.count.other": "{n} requests",
   "now.more": "Show more",
@@ -75,6 +73,8 @@ const en = {
   "card.coverage.of": "{covered} of {requested}",
   "card.coverage.on-time": "{n} on time",
   "card.pledges": "Pledges",
+  "card.pledges.none": "No pledges yet",
+  "card.coverage.none": "No needs yet",
   "card.pledges.of": "{accepted} of {offered} accepted",
   "card.authorized": "Mobilised",
   "card.waits": "Waits for",
@@ -84,7 +84,7 @@ const en = {
   "wait.vote": "{state} to vote",
   "wait.accept": "{state} to answer {what}",
   "wait.depart": "{state} to depart with {what}",
-  "wait.arrive": "{what} of {state} to arrive",
+  "wait.arrive": "{state} to arrive with {what}",
   "wait.for": "for {span}",
 
   "turns.title": "Your turn",
@@ -263,12 +263,14 @@ const en = {
 };
 
 const TABLES = { en };
-export const language = document.documentElement.lang in TABLES ? document.documentElement.lang : "en";
+const language = document.documentElement.lang in TABLES ? document.documentElement.lang : "en";
+/** How numbers and dates are written. */
+export const locale = { en: "en-GB" }[language] ?? language;
 const strings = TABLES[language];
-const plural = new Intl.PluralRules(language);
-const whole = new Intl.NumberFormat(language, { maximumFractionDigits: 1 });
-const regions = new Intl.DisplayNames([language], { type: "region" });
-const languages = new Intl.DisplayNames([language], { type: "language" });
+const plural = new Intl.PluralRules(locale);
+const whole = new Intl.NumberFormat(locale, { maximumFractionDigits: 1 });
+const regions = new Intl.DisplayNames([locale], { type: "region" });
+const languages = new Intl.DisplayNames([locale], { type: "language" });
 
 /** The words of a key, with values put in. */
 export function t(key, values = {}) {
@@ -298,18 +300,22 @@ export function number(n) {
 
 /** A share of a hundred. */
 export function percent(n) {
-  return new Intl.NumberFormat(language, { style: "percent", maximumFractionDigits: 0 }).format(n / 100);
+  return new Intl.NumberFormat(locale, { style: "percent", maximumFractionDigits: 0 }).format(n / 100);
 }
 
 /** Bytes, in MB. */
 export function megabytes(bytes) {
-  return new Intl.NumberFormat(language, { style: "unit", unit: "megabyte", maximumFractionDigits: 0 }).format(bytes / 1e6);
+  return new Intl.NumberFormat(locale, { style: "unit", unit: "megabyte", maximumFractionDigits: 0 }).format(
+    bytes / 1e6,
+  );
 }
 
 /** Milliseconds. */
 export function milliseconds(ms) {
   const digits = ms < 10 ? 1 : 0;
-  return new Intl.NumberFormat(language, { style: "unit", unit: "millisecond", maximumFractionDigits: digits }).format(ms);
+  return new Intl.NumberFormat(locale, { style: "unit", unit: "millisecond", maximumFractionDigits: digits }).format(
+    ms,
+  );
 }
 
 /** A state's name. */

@@ -1,7 +1,7 @@
 // Instants and spans, by the server's clock, ticking.
 
 import { h } from "./dom.js";
-import { language, t } from "./strings.js";
+import { locale, t } from "./strings.js";
 
 const SOON_MS = 3_600_000;
 const TRUSTED_MS = 2_000; // the `Date` header has whole seconds, and the way takes time
@@ -19,11 +19,6 @@ export function noteServerTime(header) {
 /** Milliseconds since 1970 by the server's clock. */
 export function nowMs() {
   return Date.now() + aheadMs;
-}
-
-/** Whether an instant is past. */
-export function isLate(instant) {
-  return Boolean(instant) && Date.parse(instant) < nowMs();
 }
 
 /** How long since an instant, ticking. */
@@ -45,7 +40,10 @@ function ticking(instant, kind) {
 function show(element) {
   const off = Date.parse(element.dateTime) - nowMs();
   const late = element.dataset.tick === "until" && off < 0;
-  const text = element.dataset.tick === "since" ? span(Math.max(0, -off)) : t(late ? "late" : "left", { span: span(Math.abs(off)) });
+  const text =
+    element.dataset.tick === "since"
+      ? span(Math.max(0, -off))
+      : t(late ? "late" : "left", { span: span(Math.abs(off)) });
   if (element.textContent !== text) element.textContent = text;
   element.classList.toggle("late", late);
   element.classList.toggle("soon", element.dataset.tick === "until" && !late && off < SOON_MS);
@@ -61,7 +59,7 @@ const UNITS = [
   ["hour", 3_600],
   ["minute", 60],
   ["second", 1],
-].map(([unit, seconds]) => [new Intl.NumberFormat(language, { style: "unit", unit, unitDisplay: "narrow" }), seconds]);
+].map(([unit, seconds]) => [new Intl.NumberFormat(locale, { style: "unit", unit, unitDisplay: "narrow" }), seconds]);
 
 /** A span in its two largest units. */
 export function span(ms) {
@@ -76,9 +74,27 @@ export function span(ms) {
   return parts.join(" ");
 }
 
-const EXACT = new Intl.DateTimeFormat(language, { dateStyle: "medium", timeStyle: "medium", timeZone: "UTC" });
-const CLOCK = new Intl.DateTimeFormat(language, { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23", timeZone: "UTC" });
-const SHORT = new Intl.DateTimeFormat(language, { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit", hourCycle: "h23", timeZone: "UTC" });
+const EXACT = new Intl.DateTimeFormat(locale, {
+  dateStyle: "medium",
+  timeStyle: "medium",
+  hourCycle: "h23",
+  timeZone: "UTC",
+});
+const CLOCK = new Intl.DateTimeFormat(locale, {
+  hour: "2-digit",
+  minute: "2-digit",
+  second: "2-digit",
+  hourCycle: "h23",
+  timeZone: "UTC",
+});
+const SHORT = new Intl.DateTimeFormat(locale, {
+  day: "numeric",
+  month: "short",
+  hour: "2-digit",
+  minute: "2-digit",
+  hourCycle: "h23",
+  timeZone: "UTC",
+});
 
 /** An instant in full, UTC: states lie in five time zones. */
 export function exact(instant) {

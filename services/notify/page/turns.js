@@ -2,9 +2,9 @@
 
 import { get, post } from "./api.js";
 import { eachFrame, h, patchChildren, written } from "./dom.js";
-import { modeMark, stateTag } from "./parts.js";
-import { count, parts, t, word } from "./strings.js";
-import { since, until } from "./time.js";
+import { modeMark } from "./parts.js";
+import { parts, t } from "./strings.js";
+import { due, inWords, owed } from "./waits.js";
 
 const EVERY_MS = 5_000;
 
@@ -31,10 +31,10 @@ export function showTurns(root, me, frame) {
       said = "";
     } catch (error) {
       said = t("turns.failed", { why: error.message });
-      frame.failed(error);
+      if (error.status === 401) return frame.failed(error);
     }
     await read();
-    root.querySelector("h2")?.focus();
+    return root.querySelector("h2")?.focus();
   }
 
   const onClick = (event) => {
@@ -57,15 +57,26 @@ export function showTurns(root, me, frame) {
 
 function view(turns, me, mayAcknowledge, said) {
   const mine = me.state !== null;
-  const ordered = [...turns].sort((a, b) => (a.acknowledged_at !== null) - (b.acknowledged_at !== null) || compare(a, b));
+  const ordered = [...turns].sort(
+    (a, b) => (a.acknowledged_at !== null) - (b.acknowledged_at !== null) || compare(a, b),
+  );
   return h(
     "div",
     {},
-    h("h2", { tabindex: "-1" }, t(mine ? "turns.title" : "turns.title.all"), turns.length > 0 && h("span", { class: "count" }, turns.length)),
+    h(
+      "h2",
+      { tabindex: "-1" },
+      t(mine ? "turns.title" : "turns.title.all"),
+      turns.length > 0 && h("span", { class: "count" }, turns.length),
+    ),
     h("p", { class: "said", role: "alert" }, said),
     turns.length === 0
       ? h("p", { class: "nothing" }, t(mine ? "turns.none" : "turns.none.all"))
-      : h("ul", { class: "turns" }, ordered.map((turn) => item(turn, mayAcknowledge))),
+      : h(
+          "ul",
+          { class: "turns" },
+          ordered.map((turn) => item(turn, mayAcknowledge)),
+        ),
   );
 }
 
@@ -74,20 +85,25 @@ function compare(a, b) {
 }
 
 function item(turn, mayAcknowledge) {
-  const what = parts(`wait.${turn.kind}`, { state: stateTag(turn.state), what: thing(turn) });
+  const span = h(
+    "span",
+    { class: "span" },
+    due(turn),
+    turn.level > 0 && h("span", { class: "level" }, t("turns.level", { n: turn.level })),
+  );
+  const label = t("turns.acknowledge.what", { what: `${inWords(turn)}, ${turn.title.slice(0, 80)}` });
+  const button = h(
+    "button",
+    { type: "button", "data-turn": turn.turn_id, "aria-label": label },
+    t("turns.acknowledge"),
+  );
   return h(
     "li",
     { "data-key": turn.turn_id, class: turn.acknowledged_at ? "turn known" : "turn" },
-    h("div", { class: "what" }, what, modeMark(turn.mode)),
+    h("div", { class: "what" }, h("span", {}, owed(turn)), modeMark(turn.mode)),
     h("a", { class: "of", href: `#/requests/${encodeURIComponent(turn.request_id)}` }, written(turn.title)),
-    h("div", { class: "span" }, turn.deadline ? until(turn.deadline) : parts("wait.for", { span: since(turn.since) }), turn.level > 0 && h("span", { class: "level" }, t("turns.level", { n: turn.level }))),
-    turn.acknowledged_at
-      ? h("div", { class: "by" }, parts("turns.acknowledged", { who: written(turn.acknowledged_by ?? "") }))
-      : mayAcknowledge && h("button", { type: "button", "data-turn": turn.turn_id, "aria-label": t("turns.acknowledge.what", { what: `${turn.state} ${turn.kind} ${turn.request_id}` }) }, t("turns.acknowledge")),
+    h("div", { class: "row" }, span, !turn.acknowledged_at && mayAcknowledge && button),
+    turn.acknowledged_at &&
+      h("div", { class: "by" }, parts("turns.acknowledged", { who: written(turn.acknowledged_by ?? "") })),
   );
-}
-
-/** Short name of what is owed: a pledge's or a line's id; a ballot needs none. */
-export function thing({ kind, what }) {
-  return kind === "vote" ? "" : h("bdi", { class: "id" }, what);
 }

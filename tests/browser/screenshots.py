@@ -1,0 +1,68 @@
+"""`python -m tests.browser.screenshots`: plays a busy day through a system of its own and writes docs/page/*.png."""
+
+import asyncio
+import contextlib
+import logging
+import tempfile
+from pathlib import Path
+
+from playwright.async_api import Browser
+
+from deploy.local.stack import Stack
+from qalqan.client import Client
+from qalqan.runinfo import RunInfo
+from tests.browser import scene
+from tests.browser.chromium import launched
+from tests.conftest import STATES
+
+FOLDER = Path(__file__).parents[2] / "docs" / "page"
+PAUSE_S = 1.2
+DESK, PHONE = (1440, 960), (390, 844)
+
+SHOTS = [
+    ("now", "/", DESK, "light"),
+    ("now-dark", "/", DESK, "dark"),
+    ("request", f"/requests/{scene.EARTHQUAKE}", (1440, 1500), "light"),
+    ("streams", "/streams", (1440, 1240), "dark"),
+    ("phone", "/", (390, 1400), "light"),
+    ("phone-exercise", "/requests/AZ-2026-E1", (390, 1400), "dark"),
+]
+
+
+async def main() -> None:
+    """Starts, plays, takes the pictures, stops."""
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+    with tempfile.TemporaryDirectory(prefix="qalqan-page-") as home:
+        stack = Stack(Path(home))
+        await asyncio.to_thread(stack.start)
+        try:
+            run = RunInfo.load(Path(home) / "run.json")
+            async with contextlib.AsyncExitStack() as clients, launched() as browser:
+                states = {
+                    state: await clients.enter_async_context(Client.connect(run, state=state)) for state in STATES
+                }
+                await scene.play(states, PAUSE_S)
+                await shoot(browser, run)
+        finally:
+            await asyncio.to_thread(stack.stop)
+
+
+async def shoot(browser: Browser, run: RunInfo) -> None:
+    """Each picture, as a reader who has just signed in sees it."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    for name, path, (width, height), scheme in SHOTS:
+        context = await browser.new_context(
+            viewport={"width": width, "height": height},
+            color_scheme="dark" if scheme == "dark" else "light",
+            reduced_motion="reduce",
+        )
+        page = await context.new_page()
+        await page.goto(f"{run.dashboard}/#token={run.token}&{path}")
+        await page.locator("main h1").wait_for()
+        await page.wait_for_timeout(1_500)  # what is read on a clock (turns, streams) is there
+        await page.screenshot(path=FOLDER / f"{name}.png")
+        await context.close()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
