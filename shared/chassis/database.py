@@ -25,6 +25,10 @@ TRANSIENT = (
 )
 """The database may answer later: try again, after reading what became of the last attempt."""
 
+AT_LEISURE = "at_leisure as materialized (select set_config('synchronous_commit', 'off', true))"
+"""For a statement that reads from it: its commit waits for no disk, and delays nobody's that does. For what can be made
+again: a database that crashes may lose the last half second of it, never a part of a statement, never out of order."""
+
 RETRY_S = (0.05, 0.1, 0.2, 0.5, 1.0)
 """The pauses between attempts; the last one is kept."""
 

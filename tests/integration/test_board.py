@@ -170,10 +170,8 @@ async def test_the_stream_takes_filters(stranger: Stranger, notify: Notify) -> N
     assert sorted(await told(4, request=request_id)) == [
         (request_id, name) for name in ("BallotOpened", "RequestRaised", "VoteCast", "VoteCast")
     ]
-    assert await told(2, request=[request_id, other], type="VoteCast", state="KZ") == [
-        (request_id, "VoteCast"),
-        (other, "VoteCast"),
-    ]
+    both = await told(2, request=[request_id, other], type="VoteCast", state="KZ")
+    assert sorted(both) == sorted([(request_id, "VoteCast"), (other, "VoteCast")])
     assert (await told(1, request=request_id, type="qalqan.VoteCast.v1", state="UZ")) == [(request_id, "VoteCast")]
     # What is new passes the same filters as what is old.
     async with notify.live("/stream", request=request_id, type="VoteCast") as events:

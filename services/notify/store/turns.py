@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from chassis.database import Pool
+from chassis.database import AT_LEISURE, Pool
 from services.notify.domain.turns import TurnView
 
 _SELECT = """
@@ -20,8 +20,8 @@ where t.ended_at is null and t.acknowledged_at is null and t.next_at <= now() or
 """
 
 # Whoever comes second, of two replicas, finds another level and changes nothing: each word is said once.
-_TELL = """
-with words as (
+_TELL = f"""
+with {AT_LEISURE}, words as (
     select * from unnest($1::uuid[], $2::smallint[], $3::timestamptz[], $4::text[]) w (turn_id, level, next_at, body)
 ), told as (
     update turn t set level = w.level, next_at = w.next_at, told_at = t.told_at || now()
@@ -29,7 +29,7 @@ with words as (
     where t.turn_id = w.turn_id and t.level = w.level - 1 and t.ended_at is null and t.acknowledged_at is null
     returning w.body
 )
-insert into announcement (body) select body from told
+insert into announcement (body) select body from told, at_leisure
 """
 
 _LISTED = f"""{_SELECT}

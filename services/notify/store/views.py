@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from chassis.database import Pool
+from chassis.database import AT_LEISURE, Pool
 from services.notify.domain.turns import Turn
 from services.notify.domain.view import View
 
@@ -12,8 +12,8 @@ _SEVERITIES = ("Extreme", "Severe", "Moderate", "Minor", "Unknown")
 
 # Two replicas fold the same events: whoever has read further writes, and nothing goes back. What is owed goes with the
 # view that it follows from.
-_KEEP = """
-with news as (
+_KEEP = f"""
+with {AT_LEISURE}, news as (
     select * from unnest(
         $1::text[], $2::bigint[], $3::boolean[], $4::smallint[], $5::timestamptz[],
         $6::text[], $7::text[], $8::text[], $9::text[], $10::text[]
@@ -46,7 +46,7 @@ with news as (
     where ended_at is null and request_id in (select request_id from written)
     and not exists (select from owed where owed.turn_id = turn.turn_id)
 )
-update board set projected = greatest(projected, $19)
+update board set projected = greatest(projected, $19) from at_leisure
 """
 
 _BOARD = """
