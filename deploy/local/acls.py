@@ -5,6 +5,7 @@
 | a state, `KZ` | public topics | `inbox.*` | `KZ.*` |
 | `reader` | public topics | nothing | `reader.*` |
 | a service, `pledge` | public topics, its inbox | what it owns, `rejections`, its inbox (ticks, HTTP) | its own |
+| `notify` | public topics | nothing | its own; and how far all others are (`GET /streams`) |
 
 Whatever stands nowhere here is refused: Kafka runs with `allow.everyone.if.no.acl.found=false`. Nobody but the runner's
 admin may make, change or delete a topic, a user or a rule. An idempotent producer needs no rule of its own: to be
@@ -69,6 +70,7 @@ _ITERATIONS = 4096
 """The least that Kafka takes. The passwords are 256 random bits: more rounds would only cost every connection."""
 _PATIENCE_S = 15.0
 _ANY, _ALLOW, _SCRAM_SHA_512 = 1, 3, 2  # Kafka's codes
+_ALL = "*"  # stands for every name (KIP-290)
 
 
 class Resource(IntEnum):
@@ -90,6 +92,7 @@ class Operation(IntEnum):
 
     READ = 3
     WRITE = 4
+    DESCRIBE = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +122,8 @@ def rules() -> set[Acl]:
         found |= {allowed(state, Operation.WRITE, Resource.TOPIC, inbox.name) for inbox in INBOXES}
     for service in SERVICES:
         found.add(allowed(service, Operation.READ, Resource.GROUP, f"qalqan.{service}"))
+    # How far everybody is behind: members and offsets of all groups, the ends of all topics; no record of an inbox.
+    found |= {allowed("notify", Operation.DESCRIBE, resource, _ALL) for resource in Resource}
     for service, (inbox, public) in OWNED.items():
         found.add(allowed(service, Operation.READ, Resource.TOPIC, inbox.name))
         found |= {allowed(service, Operation.WRITE, Resource.TOPIC, topic.name) for topic in (inbox, *public)}

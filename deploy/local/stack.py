@@ -113,6 +113,7 @@ class Stack(Infrastructure):
             "QALQAN_HTTP_PORT": str(port),
             "QALQAN_TOKEN": token,
             "QALQAN_TOKENS": str(self.home / TOKENS),
+            "QALQAN_SERVICES": ",".join(f"{name}={self.address(name)}" for name in SERVICES),
             # Who tries webhooks out has the target here.
             "QALQAN_WEBHOOK_ALLOW": os.environ.get("QALQAN_WEBHOOK_ALLOW", "127.0.0.0/8,::1/128"),
             "QALQAN_WEBHOOK_HTTP": os.environ.get("QALQAN_WEBHOOK_HTTP", "1"),

@@ -17,6 +17,7 @@ from chassis.telemetry import request_id
 from chassis.traces import Traces
 from qalqan.envelope import BadEnvelope, from_kafka
 from services.notify.domain.entry import body_of
+from services.notify.domain.rejection import reason_of
 from services.notify.store import events
 
 log = structlog.get_logger()
@@ -36,9 +37,11 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]
     def standing(self) -> list[LaneStanding]:
         """How far its reading is behind, for `GET /metrics`."""
         lag: defaultdict[int, dict[str, int]] = defaultdict(dict)
+        next_offsets: defaultdict[int, dict[str, int]] = defaultdict(dict)
         for tp, reached in self._reached.items():
             lag[tp.partition][tp.topic] = max(0, self._bus.end(tp.topic, tp.partition) - reached)
-        return [LaneStanding(partition, topics) for partition, topics in lag.items()]
+            next_offsets[tp.partition][tp.topic] = reached
+        return [LaneStanding(partition, topics, reached=next_offsets[partition]) for partition, topics in lag.items()]
 
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
         """Nothing is held."""
@@ -106,4 +109,4 @@ def row_of(record: Record) -> events.Row | None:
         )
         return None
     body = body_of(event, record.topic, record.partition, record.offset, record.timestamp)
-    return record.topic, record.partition, record.offset, event.subject, body
+    return record.topic, record.partition, record.offset, event.subject, reason_of(event), body

@@ -21,14 +21,17 @@ from services.notify.api.board import board_router
 from services.notify.api.contract import contract_router
 from services.notify.api.me import me_router
 from services.notify.api.page import page_router
+from services.notify.api.rejections import rejections_router
 from services.notify.api.stream import stream_router
+from services.notify.api.streams import streams_router
 from services.notify.api.subscriptions import subscriptions_router
 from services.notify.api.turns import turns_router
 from services.notify.board import Board
 from services.notify.delivery.delivery import Delivery
 from services.notify.handlers import Intake
 from services.notify.rebuild import rebuild
-from services.notify.settings import DeliverySettings
+from services.notify.settings import DeliverySettings, StandingSettings
+from services.notify.standing import Overview
 from services.notify.store import events
 from services.notify.stream import Stream
 from services.notify.turns import Turns
@@ -84,7 +87,10 @@ class NotifyService:
             )
             await parts.bus.open(publishes=False)
             stack.push_async_callback(parts.bus.close)
-            app = self._application(pool, intake.ready.is_set, stream, board, delivery)
+            asked = StandingSettings().services  # type: ignore[call-arg]  # from the environment
+            overview = Overview(asked, settings.kafka, settings.replica)
+            stack.push_async_callback(overview.close)
+            app = self._application(pool, intake.ready.is_set, stream, board, delivery, overview)
             await stack.enter_async_context(serving(app, settings.http_host, settings.http_port))
             yield intake
 
@@ -93,10 +99,17 @@ class NotifyService:
         stream = Stream(pool)
         board = Board(pool, stream, self.parts.follower)
         delivery = Delivery(pool, stream, board, self.parts.settings.replica, DeliverySettings.model_construct())
-        return self._application(pool, lambda: False, stream, board, delivery).openapi()
+        overview = Overview((), self.parts.settings.kafka, self.parts.settings.replica)
+        return self._application(pool, lambda: False, stream, board, delivery, overview).openapi()
 
     def _application(
-        self, pool: Pool, ready: Callable[[], bool], stream: Stream, board: Board, delivery: Delivery
+        self,
+        pool: Pool,
+        ready: Callable[[], bool],
+        stream: Stream,
+        board: Board,
+        delivery: Delivery,
+        overview: Overview,
     ) -> FastAPI:
         parts = self.parts
         return application(
@@ -108,6 +121,8 @@ class NotifyService:
             board_router(board, pool, parts.follower, parts.tokens),
             turns_router(pool, parts.tokens),
             subscriptions_router(pool, delivery, parts.tokens),
+            streams_router(overview, parts.tokens),
+            rejections_router(pool, parts.tokens),
             me_router(parts.tokens),
             page_router(),
         )

@@ -9,6 +9,25 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 Network = IPv4Network | IPv6Network
 
 
+class StandingSettings(BaseSettings):
+    """Whom `GET /streams` asks, from the environment."""
+
+    model_config = SettingsConfigDict(env_ignore_empty=True, frozen=True, extra="ignore")
+
+    services: Annotated[tuple[tuple[str, str], ...], NoDecode] = Field((), validation_alias="QALQAN_SERVICES")
+    """Name and address of every replica of every service: `request=http://host:port,...`; a name may stand again."""
+
+    @field_validator("services", mode="before")
+    @classmethod
+    def _pairs(cls, text: object) -> object:
+        if not isinstance(text, str):
+            return text
+        pairs = [part.strip().partition("=") for part in text.split(",") if part.strip()]
+        if not all(name and address for name, _, address in pairs):
+            raise ValueError("not of the form name=address,name=address")
+        return tuple((name, address) for name, _, address in pairs)
+
+
 class DeliverySettings(BaseSettings):
     """Webhooks and e-mail, from the environment."""
 

@@ -160,6 +160,7 @@ class Lane(Generic[S]):
             {topic: max(0, end - reached.get(topic, 0)) for topic, end in ends.items()},
             sum(len(waiting) for waiting in self.committed.parked.values()),
             self._unsent_since,
+            {topic: reached.get(topic, 0) for topic in ends},
         )
 
     @property

@@ -6,7 +6,7 @@ What happens is counted as it happens; how things stand is looked at when somebo
 import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, get_args
 
 from prometheus_client import REGISTRY, Counter, Histogram, disable_created_metrics
@@ -81,6 +81,8 @@ class LaneStanding:
     parked: int = 0
     unsent_since: float | None = None
     """Seconds since 1970; None: all that was committed is out."""
+    reached: Mapping[str, int] = field(default_factory=dict)
+    """The offset of the next record to handle, by topic."""
 
 
 class Standing(Collector):
@@ -97,16 +99,21 @@ class Standing(Collector):
         lanes = list(self._lanes())
         yield _gauge("lanes", "Lanes that this replica owns", len(lanes))
         lag = _gauge("lag_records", "Records that are not handled yet", labels=["topic", "partition"])
+        reached = _gauge(
+            "next_offset", "The next record to handle; its rise is the rate", labels=["topic", "partition"]
+        )
         parked = _gauge("parked_submissions", "Submissions that wait for their request", labels=["partition"])
         unsent = _gauge("outbox_age_seconds", "How long something committed is not out", labels=["partition"])
         now = time.time()
         for lane in lanes:
             for topic, records in lane.lag.items():
                 lag.add_metric([topic, str(lane.partition)], records)
+            for topic, offset in lane.reached.items():
+                reached.add_metric([topic, str(lane.partition)], offset)
             parked.add_metric([str(lane.partition)], lane.parked)
             age = 0.0 if lane.unsent_since is None else now - lane.unsent_since
             unsent.add_metric([str(lane.partition)], age)
-        yield from (lag, parked, unsent)
+        yield from (lag, reached, parked, unsent)
         for measure in self._own():
             yield _gauge(measure.name, measure.meaning, measure.value)
 

@@ -46,7 +46,9 @@ async def test_replicas_that_write_the_same_at_once_leave_one_order_without_a_ga
         at = 0
         while at < RECORDS:
             end = min(RECORDS, at + chance.randint(1, 9))
-            await events.append(pool, [("votes", 3, offset, "KZ-1", f"body {offset}") for offset in range(at, end)])
+            await events.append(
+                pool, [("votes", 3, offset, "KZ-1", None, f"body {offset}") for offset in range(at, end)]
+            )
             at = end
 
     await asyncio.gather(*(write(pool) for pool in pools))

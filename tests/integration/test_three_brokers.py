@@ -13,6 +13,7 @@ from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 import pytest_asyncio
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
@@ -165,6 +166,32 @@ async def test_a_service_writes_what_it_owns_and_nowhere_else(three: Stack, serv
     # What it does write is what the whole line of the last test stands on.
     others = set(topics.BY_NAME) - _WRITES[service]
     assert await refused_writes(three.access_of(service), others) == others
+
+
+async def test_notify_alone_is_told_how_far_everybody_is(three: Stack, there: RunInfo) -> None:
+    """`GET /streams` shows all groups, a state's own too; other services see none but theirs, and nobody reads more."""
+    options: dict[str, Any] = {"group_id": "KZ.watched", "auto_offset_reset": "earliest", "enable_auto_commit": False}
+    async with AIOKafkaConsumer(topics.MEMBERS.name, **options, **there.access("KZ").options()) as consumer:
+        await asyncio.wait_for(consumer.getone(), PATIENCE_S)
+        await consumer.commit()
+    async with httpx2.AsyncClient(timeout=PATIENCE_S) as http:
+        shown = {"authorization": f"Bearer {there.token}"}
+        streams = (await http.get(f"{there.http['notify']}/streams", headers=shown)).json()
+    assert streams["kafka"]["answers"], streams["kafka"]
+    lags = {group["group"]: group["lag"] for group in streams["groups"]}
+    assert {f"qalqan.{service}" for service in SERVICES} <= set(lags)
+    assert lags["KZ.watched"] > 0
+    async with admin_of(three.access_of("consensus")) as admin:
+        assert {group for group, _ in await admin.list_consumer_groups()} == {"qalqan.consensus"}
+    consumer = AIOKafkaConsumer(
+        topics.INBOX_VOTES.name, **options | {"group_id": None}, **three.access_of("notify").options()
+    )
+    try:
+        await consumer.start()
+        with pytest.raises(TopicAuthorizationFailedError):
+            await asyncio.wait_for(consumer.getone(), PATIENCE_S)
+    finally:
+        await consumer.stop()
 
 
 def test_the_rules_are_those_of_the_design_and_of_the_handlers() -> None:

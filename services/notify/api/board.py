@@ -9,7 +9,7 @@ from sse_starlette import EventSourceResponse
 
 from chassis.database import Pool
 from chassis.follower import Follower
-from chassis.reading import answer, guarded, readable, shown, unknown
+from chassis.reading import Asking, answer, guarded, readable, shown, unknown, while_admitted
 from chassis.tokens import Tokens
 from qalqan import trust
 from qalqan.envelope import from_structured
@@ -63,7 +63,7 @@ class Events(Model):
 
 
 def board_router(board: Board, pool: Pool, follower: Follower, tokens: Tokens) -> APIRouter:
-    """The board, for those who show the token."""
+    """The board, for those who show a token."""
     router = guarded(tokens)
 
     @router.get("/board", summary="Requests on one board", response_model=Cards, responses=readable(422))
@@ -84,6 +84,7 @@ def board_router(board: Board, pool: Pool, follower: Follower, tokens: Tokens) -
 
     @router.get("/board/live", summary="Changed cards", response_class=EventSourceResponse, responses=lively(422))
     async def changed_cards(
+        reader: Asking,
         state: Annotated[State | None, Query(description="The affected state")] = None,
         mode: Mode | None = None,
         last_event_id: LastEventId = None,
@@ -96,7 +97,7 @@ def board_router(board: Board, pool: Pool, follower: Follower, tokens: Tokens) -
                     yield frame(kept.seq, kept.card)
 
         after = place(last_event_id)
-        return live(frames(board.seq if after is None else after))
+        return live(while_admitted(tokens, reader, frames(board.seq if after is None else after)))
 
     @router.get("/requests/{request_id}", summary="One request", response_model=View, responses=readable(404, 422))
     async def one(request: Request, request_id: Id) -> Response:
@@ -112,14 +113,14 @@ def board_router(board: Board, pool: Pool, follower: Follower, tokens: Tokens) -
         response_class=EventSourceResponse,
         responses=lively(422),
     )
-    async def one_live(request_id: Id) -> EventSourceResponse:
+    async def one_live(reader: Asking, request_id: Id) -> EventSourceResponse:
         """The whole whenever it changed, now for the first time (or when it is raised)."""
 
         async def frames() -> AsyncIterator[bytes]:
             async for view in board.view_changes(request_id):
                 yield frame(view.seq, view.model_dump_json(by_alias=True))
 
-        return live(frames())
+        return live(while_admitted(tokens, reader, frames()))
 
     @router.get(
         "/requests/{request_id}/events",

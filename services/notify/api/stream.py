@@ -6,7 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, HTTPException, Query
 from sse_starlette import EventSourceResponse
 
-from chassis.reading import guarded
+from chassis.reading import Asking, guarded, while_admitted
 from chassis.tokens import Tokens
 from qalqan.events import EVENTS, Mode, type_of
 from qalqan.fields import State
@@ -25,7 +25,7 @@ Modes = Annotated[list[Mode], Query(alias="mode")]
 
 
 def stream_router(stream: Stream, tokens: Tokens) -> APIRouter:
-    """The live stream, for those who show the token."""
+    """The live stream, for those who show a token."""
     router = guarded(tokens)
 
     @router.get(
@@ -35,6 +35,7 @@ def stream_router(stream: Stream, tokens: Tokens) -> APIRouter:
         responses=lively(422),
     )
     async def events(
+        reader: Asking,
         request: Subjects = [],  # noqa: B006
         state: States = [],  # noqa: B006
         type: Types = [],  # noqa: B006
@@ -46,7 +47,8 @@ def stream_router(stream: Stream, tokens: Tokens) -> APIRouter:
         wanted = Wanted(request, state, [_type(name) for name in type], mode)
         after = place(last_event_id)
         # The place is taken before the answer begins: what comes after the reader has it is not missed.
-        return live(_frames(stream, stream.end if after is None else after, wanted))
+        frames = _frames(stream, stream.end if after is None else after, wanted)
+        return live(while_admitted(tokens, reader, frames))
 
     return router
 

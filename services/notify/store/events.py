@@ -13,8 +13,8 @@ _APPEND = """
 with head as materialized (select last_seq from stream),
 news as (
     select r.*, row_number() over (order by r.ordinality) as n      -- as they came: a join keeps no order
-    from unnest($1::text[], $2::int[], $3::bigint[], $4::text[], $5::text[]) with ordinality
-        r (topic, partition, "offset", subject, body, ordinality)
+    from unnest($1::text[], $2::int[], $3::bigint[], $4::text[], $5::text[], $6::text[]) with ordinality
+        r (topic, partition, "offset", subject, reason, body, ordinality)
     where not exists (
         select from event e where (e.topic, e.partition, e."offset") = (r.topic, r.partition, r."offset")
     )
@@ -22,8 +22,9 @@ news as (
     update stream set last_seq = stream.last_seq + (select count(*) from news) from head
     where stream.last_seq = head.last_seq returning stream.last_seq
 ), appended as (
-    insert into event (seq, topic, partition, "offset", subject, body)
-    select last_seq - (select count(*) from news) + n, topic, partition, "offset", subject, body from news, place
+    insert into event (seq, topic, partition, "offset", subject, reason, body)
+    select last_seq - (select count(*) from news) + n, topic, partition, "offset", subject, reason, body
+    from news, place
 )
 select pg_notify('stream', last_seq::text) is not null from place
 """
@@ -42,8 +43,8 @@ _OF_SUBJECTS = """
 select seq, body from event where seq > $1 and subject = any($3::text[]) order by seq limit $2
 """
 
-Row = tuple[str, int, int, str | None, str]
-"""Topic, partition, offset, subject, body."""
+Row = tuple[str, int, int, str | None, str | None, str]
+"""Topic, partition, offset, subject, a rejection's reason, body."""
 
 
 async def append(pool: Database, rows: Sequence[Row]) -> None:

@@ -20,10 +20,15 @@ STATEMENTS = (
         partition int not null,
         "offset"  bigint not null,
         subject   text,                                  -- what it is about: its request, mostly
+        reason    text,                                  -- of a rejection
         body      text not null,                         -- the structured CloudEvent, JSON
         unique (topic, partition, "offset")              -- once, whoever reads it and however often
     )""",
     "create index event_subject on event (subject, seq)",
+    # For those who run the system: the newest first.
+    "create index event_rejection on event (seq) where topic = 'rejections'",
+    "create index event_rejection_reason on event (reason, seq) where topic = 'rejections'",
+    "create index event_rejection_inbox on event (split_part(subject, '/', 1), seq) where topic = 'rejections'",
     """create table view (                                 -- a request as readers see it (`board`)
         request_id text primary key,
         seq        bigint not null,                       -- of the newest event in it
