@@ -5,7 +5,7 @@ A claim is all that the holder sends, and holds nothing secret: `{"network","sou
 """
 
 import uuid
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx2
@@ -23,6 +23,7 @@ from qalqan.signing import PublicKey, SigningKey, sign
 from qalqan.sources import Source, secretariat_source, state_source
 
 _WAIT_S = 10
+_TRIES = 5
 
 
 class NotEnrolled(ValueError):
@@ -104,29 +105,37 @@ class Registrar:
         return await self._state("KeyRevoked", key_id, {"key_id": key_id, "reason": reason})
 
     async def _state(self, name: str, subject: str, data: dict[str, Any]) -> str:
-        register = await self._register()
+        """Goes on where the chain stands; again, when somebody else went on with it in the same moment."""
+        for _ in range(_TRIES):
+            register = await self._register()
+            link = {"serial": register.serial + 1, "previous": register.previous}
+            status, said = await self._post(name, subject, data | link)
+            if status == 201:
+                where = said["stands_on"]
+                return f"{where['topic']}/{where['partition']}, serial {register.serial + 1}"
+            if status == 202:
+                raise NotEnrolled(f"submitted, but not settled within {_WAIT_S} s: see {self._url}{said['location']}")
+            if said.get("reason") != "stale":
+                break
+        raise NotEnrolled(f"{said.get('reason', status)}: {said['detail']}")
+
+    async def _post(self, name: str, subject: str, data: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        """Signs and submits; the answer."""
         event = Event(
             id=str(uuid.uuid4()),
-            source=secretariat_source(register.network),
+            source=secretariat_source(self._client.root.network),
             type=type_of(name),
             subject=subject,
-            time=None,
+            time=format_instant(datetime.now(UTC)),
             datacontenttype="application/json",
-            data=jsontext.canonical({**data, "serial": register.serial + 1, "previous": register.previous}),
+            data=jsontext.canonical(data),
             extensions={"partitionkey": subject},
         )
         headers, body = to_http(sign(event, self._key))
         async with httpx2.AsyncClient(timeout=_WAIT_S + 5) as http:
-            answer = await http.post(
-                f"{self._url}/events", content=body, headers={**headers, "Prefer": f"wait={_WAIT_S}"}
-            )
-        said: dict[str, Any] = answer.json()
-        if answer.status_code == 201:
-            where = said["stands_on"]
-            return f"{where['topic']}/{where['partition']}, serial {register.serial + 1}"
-        if answer.status_code == 202:
-            raise NotEnrolled(f"submitted, but not settled within {_WAIT_S} s: look at {self._url}{said['location']}")
-        raise NotEnrolled(f"{said.get('reason', answer.status_code)}: {said['detail']}")
+            wait = {"Prefer": f"wait={_WAIT_S}"}
+            answer = await http.post(f"{self._url}/events", content=body, headers=headers | wait)
+        return answer.status_code, answer.json()
 
     async def _register(self) -> Registry:
         """As it stands now."""

@@ -1,10 +1,10 @@
 """The pages for integrators, followed word by word: every command and every program on them, as printed."""
 
-import asyncio
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -14,20 +14,20 @@ from tests.e2e.pages import Page
 from tests.foreign.node.fetched import NODE, node_modules
 
 PAGES = Path(__file__).parents[2] / "docs" / "integrators"
-Follow = Callable[[str], str]
+NEEDED = {"node.md": (), "python.md": ("timeout",), "shell.md": ("openssl", "curl", "jq")}
+"""What each page takes for granted, beside what comes with this environment."""
+
+Printed = dict[str, "Future[str]"]
 
 
-def needs(*programs: str) -> pytest.MarkDecorator:
-    """What a page takes for granted."""
-    missing = [program for program in programs if shutil.which(program) is None]
-    return pytest.mark.skipif(bool(missing), reason=f"{', '.join(missing)}: not on this machine")
+def missing(page: str) -> list[str]:
+    return [program for program in NEEDED[page] if shutil.which(program) is None]
 
 
-@pytest.fixture
-def follow(system: Stack, tmp_path: Path) -> Follow:
-    """Follows a page in an empty folder, with the programs of this environment; gives what was printed."""
-    programs = tmp_path / "bin"
-    programs.mkdir()
+@pytest.fixture(scope="module")
+def printed(system: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Printed]:
+    """What each page prints, followed in an empty folder of its own: all at once, for they mostly wait."""
+    programs = tmp_path_factory.mktemp("bin")
     for name, command in {
         "qalqan": f"{sys.executable} -m qalqan.cli",
         "python": sys.executable,
@@ -35,34 +35,34 @@ def follow(system: Stack, tmp_path: Path) -> Follow:
     }.items():
         (programs / name).write_text(f'#!/bin/sh\nexec {command} "$@"\n')
         (programs / name).chmod(0o755)
-    folder = tmp_path / "empty"
-    folder.mkdir()
-    (folder / "node_modules").symlink_to(node_modules())  # what the page has `npm install` fetch
     environment = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}", "QALQAN_HOME": str(system.home)}
 
-    def run(page: str) -> str:
+    def follow(page: str) -> str:
+        folder = tmp_path_factory.mktemp("empty")
+        if page == "node.md":
+            (folder / "node_modules").symlink_to(node_modules())  # what the page has `npm install` fetch
         return Page.read(PAGES / page).run(folder, environment)
 
-    return run
+    with ThreadPoolExecutor() as pool:
+        yield {page: pool.submit(follow, page) for page in NEEDED if not missing(page)}
 
 
-@needs("openssl", "curl", "jq")
-async def test_shell(follow: Follow) -> None:
-    printed = await asyncio.to_thread(follow, "shell.md")
-    assert printed.count("Signature Verified Successfully") == 3
-    assert printed.splitlines()[-1].startswith("valid: TR-2026-")
+@pytest.mark.parametrize(
+    ("page", "said"),
+    [
+        ("node.md", ["from Kafka: decisions TR-2026-", "checked: TR-2026-", "valid: TR-2026-"]),
+        ("python.md", ["streamed decisions", "from Kafka decisions", "valid: TR-2026-", '201 {"status":"admitted"']),
+        ("shell.md", ["Signature Verified Successfully\n" * 3, "valid: TR-2026-"]),
+    ],
+)
+def test_a_page_leads_to_a_decision_that_holds(printed: Printed, page: str, said: list[str]) -> None:
+    if tools := missing(page):
+        pytest.skip(f"{', '.join(tools)}: not on this machine")
+    told = printed[page].result()
+    for text in said:
+        assert text in told
+    assert "NOT VALID" not in told
 
 
-async def test_node(follow: Follow) -> None:
-    printed = await asyncio.to_thread(follow, "node.md")
-    for said in ("from Kafka: decisions TR-2026-", "checked: TR-2026-", "valid: TR-2026-"):
-        assert said in printed
-
-
-@needs("timeout")
-async def test_python(follow: Follow) -> None:
-    printed = await asyncio.to_thread(follow, "python.md")
-    for said in ("streamed decisions", "from Kafka decisions", "valid: TR-2026-", "NOT VALID"):
-        assert (said in printed) is (said != "NOT VALID")
-    assert printed.count('"status": "admitted"') == 1
-    assert '201 {"status":"admitted"' in printed.splitlines()[-1]
+def test_every_page_is_followed() -> None:
+    assert {page.name for page in PAGES.glob("*.md")} == {"README.md", *NEEDED}

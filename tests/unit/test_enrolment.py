@@ -1,10 +1,13 @@
 """A claim of a key: what its holder makes, and what the Secretariat takes."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from qalqan.cli import app
 from qalqan.enrolment import NotEnrolled, claim, read_claim
 from qalqan.signing import EcdsaP256Key, Ed25519Key
 
@@ -40,3 +43,11 @@ def test_what_does_not_hold_is_refused(changes: dict[str, Any], why: str) -> Non
 def test_what_is_no_json_is_refused() -> None:
     with pytest.raises(NotEnrolled, match="not JSON"):
         read_claim(b"{")
+
+
+def test_a_scope_that_is_none_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "claim.json"
+    file.write_text(claim("dev-3f9a", "KZ", Ed25519Key.generate()).model_dump_json())
+    done = CliRunner().invoke(app, ["keys", "register", str(file), "--scopes", "vote,all"])
+    assert done.exit_code == 2
+    assert "--scopes: all: there are request, pledge" in done.stderr
