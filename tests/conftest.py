@@ -15,12 +15,21 @@ import pytest
 import pytest_asyncio
 from hypothesis import HealthCheck, settings
 
+from deploy.local.ports import free_ports
 from deploy.local.stack import Stack
 from qalqan.client import Client
 from qalqan.runinfo import RunInfo
 
 settings.register_profile("shared-machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("shared-machine")
+
+MAIL_PORT = free_ports(1)[0]
+OUTSIDE = {
+    "QALQAN_SMTP_URL": f"smtp://127.0.0.1:{MAIL_PORT}",  # a test that wants letters puts a server there
+    "QALQAN_MAIL_FROM": "notify@qalqan.example",
+    "QALQAN_WEBHOOK_TIMEOUT_S": "3",
+}
+"""How the system reaches those outside."""
 
 STATES = ("AZ", "KG", "KZ", "TR", "UZ", "HU", "TM", "TRNC")
 
@@ -61,7 +70,7 @@ def _containers() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def system(ground: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """The whole system: broker, database, five services, each a process of its own."""
-    with Stack(tmp_path_factory.mktemp("qalqan")) as running:
+    with Stack(tmp_path_factory.mktemp("qalqan"), extra=OUTSIDE) as running:
         yield running
 
 

@@ -65,10 +65,10 @@ class NotifyService:
             stream = Stream(pool)
             board = Board(pool, stream, parts.follower)
             outside = DeliverySettings()  # type: ignore[call-arg]  # from the environment
-            delivery = Delivery(pool, stream, board, settings.replica, outside)
+            delivery = self._delivery(pool, stream, board, outside)
             stack.callback(delivery.close)
             metrics.begin(PUBLIC, judges=False)
-            stack.enter_context(told(Standing(intake.standing, stream.measures)))
+            stack.enter_context(told(Standing(intake.standing, lambda: [*stream.measures(), *delivery.measures()])))
             await parts.follower.start()
             stack.push_async_callback(parts.follower.stop)
             works = {
@@ -98,9 +98,13 @@ class NotifyService:
         """Its OpenAPI document. Nothing runs: the pool need not be connected."""
         stream = Stream(pool)
         board = Board(pool, stream, self.parts.follower)
-        delivery = Delivery(pool, stream, board, self.parts.settings.replica, DeliverySettings.model_construct())
+        delivery = self._delivery(pool, stream, board, DeliverySettings.model_construct())
         overview = Overview((), self.parts.settings.kafka, self.parts.settings.replica)
         return self._application(pool, lambda: False, stream, board, delivery, overview).openapi()
+
+    def _delivery(self, pool: Pool, stream: Stream, board: Board, outside: DeliverySettings) -> Delivery:
+        parts = self.parts
+        return Delivery(pool, stream, board, parts.tokens, parts.source, parts.settings.replica, outside)
 
     def _application(
         self,

@@ -37,6 +37,8 @@ class DeliverySettings(BaseSettings):
     """Networks that webhooks may reach although they are not public, with commas between: for tests, an intranet."""
     http: bool = Field(False, validation_alias="QALQAN_WEBHOOK_HTTP")
     """Whether a webhook may go over http, unencrypted."""
+    timeout_s: float = Field(15.0, gt=0, le=60, validation_alias="QALQAN_WEBHOOK_TIMEOUT_S")
+    """For one attempt, whole."""
     smtp: SecretStr | None = Field(None, validation_alias="QALQAN_SMTP_URL")
     """`smtp://user:password@host:port`, `smtps://` (TLS from the start) or `starttls://`; none: no e-mail."""
     mail_from: str = Field("qalqan@localhost", validation_alias="QALQAN_MAIL_FROM")

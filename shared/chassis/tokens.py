@@ -29,7 +29,7 @@ ROLES: Final[tuple[Role, ...]] = get_args(Role)
 DEVELOPMENT: Final = "development"
 """The id of the token in run.json, which stands in no file: it reads everything (CONTRACT "The runner")."""
 
-_PREFIX = "qalqan"
+_PREFIX: Final = "qalqan"
 _LOOK_AGAIN_S = 0.5
 
 TokenId = Annotated[str, Field(pattern=r"^[0-9a-f]{12}$")]
@@ -49,6 +49,9 @@ class Reader:
     def acts_for(self, state: str) -> bool:
         """Whether it may act for a state's duty desk: its operator, and the Secretariat."""
         return self.role == "secretariat" or (self.role == "operator" and self.state == state)
+
+
+_DEVELOPER: Final = Reader("secretariat", None, DEVELOPMENT, DEVELOPMENT)
 
 
 class Token(Model):
@@ -137,7 +140,7 @@ class Tokens:
     def reader(self, shown: str) -> Reader:
         """Who shows this. NotAdmitted: nobody that we know."""
         if self._development is not None and hmac.compare_digest(_digest(shown), self._development):
-            return Reader("secretariat", None, DEVELOPMENT, DEVELOPMENT)
+            return _DEVELOPER
         self._look()
         prefix, _, rest = shown.partition("_")
         token_id, _, secret = rest.partition("_")
@@ -148,6 +151,13 @@ class Tokens:
         if why := token.over(datetime.now(UTC)):
             raise NotAdmitted(why)
         return token.reader
+
+    def readers(self) -> list[Reader]:
+        """The holders of all tokens that count now."""
+        self._look()
+        now = datetime.now(UTC)
+        found = [token.reader for token in self._known.values() if token.over(now) is None]
+        return found if self._development is None else [*found, _DEVELOPER]
 
     def still_admits(self, reader: Reader) -> bool:
         """Whether the token by which a reader came counts yet: asked again and again while a stream is read."""

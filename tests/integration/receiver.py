@@ -58,6 +58,7 @@ class Receiver:
     port: int = 0
     scheme: str = "http"
     connections: int = 0
+    tasks: set[asyncio.Task[Any]] = field(default_factory=set)
     _came: asyncio.Condition = field(default_factory=asyncio.Condition)
 
     @property
@@ -74,7 +75,10 @@ class Receiver:
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection."""
         self.connections += 1
-        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+        task = asyncio.current_task()
+        assert task is not None
+        self.tasks.add(task)
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
             while not reader.at_eof():
                 head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
                 headers = {line.split(": ", 1)[0].lower(): line.split(": ", 1)[1] for line in head[1:] if line}
@@ -97,3 +101,5 @@ async def receiving(reply: Reply = ok, **options: Any) -> AsyncIterator[Receiver
         yield receiver
     finally:
         server.close()
+        for task in receiver.tasks:
+            task.cancel()

@@ -1,24 +1,110 @@
 """All that telling others needs, put together."""
 
+import secrets
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
 from chassis.database import Pool
+from chassis.metrics import Measure
+from chassis.tokens import Reader, Tokens
+from qalqan.instants import format_instant
 from services.notify.board import Board
+from services.notify.delivery.answer import Answer
+from services.notify.delivery.background import Background
 from services.notify.delivery.dispatcher import Dispatcher
 from services.notify.delivery.guard import Guard
-from services.notify.delivery.urgency import Urgency
+from services.notify.delivery.mail import Mail
+from services.notify.delivery.outlet import footer
 from services.notify.delivery.webhook import Webhooks
+from services.notify.domain.entry import Entry
+from services.notify.domain.letter import About, letter
+from services.notify.domain.subscription import Message, announcement, digest_in_s, message_id, trial, wants
 from services.notify.settings import DeliverySettings
+from services.notify.store import subscriptions as store
+from services.notify.store.subscriptions import Subscription
 from services.notify.stream import Stream
 
 
-class Delivery:
-    """Webhooks and letters of one replica. `run` goes on until cancelled."""
+def owner_of(reader: Reader) -> str:
+    """Under which name a reader's subscriptions stand: a state's are its operators' together."""
+    if reader.role == "operator":
+        return f"state {reader.state}"
+    return reader.role if reader.role == "secretariat" else f"{reader.role} {reader.name}"
 
-    def __init__(self, pool: Pool, stream: Stream, board: Board, replica: str, settings: DeliverySettings) -> None:
+
+class Delivery:
+    """Webhooks and letters of one replica. `source`: notify's own, of announcements."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        stream: Stream,
+        board: Board,
+        tokens: Tokens,
+        source: str,
+        replica: str,
+        settings: DeliverySettings,
+    ) -> None:
         self.guard = Guard(settings)
-        self.webhooks = Webhooks(self.guard)
-        self._dispatcher = Dispatcher(pool, stream, self.webhooks, Urgency(board), replica)
-        self.run = self._dispatcher.run
+        self.webhooks = Webhooks(self.guard, settings.timeout_s)
+        self.mail = Mail(settings) if settings.smtp is not None else None
+        self.background = Background(board)
+        self._pool = pool
+        self._tokens = tokens
+        self._source = source
+        self._dispatcher = Dispatcher(pool, stream, self.background, self.webhooks, self.mail, self._admitted, replica)
+
+    async def run(self) -> None:
+        """Tells subscriptions until cancelled."""
+        await self._dispatcher.run()
+
+    def measures(self) -> list[Measure]:
+        """How it stands, for `GET /metrics`."""
+        return self._dispatcher.measures()
 
     def close(self) -> None:
         """Lets go of threads."""
         self.guard.close()
+
+    async def announce(self, turn: Mapping[str, Any]) -> None:
+        """Tells a turn, as `GET /turns` shows it, to whoever subscribed to `turn`: at least once when this returns.
+
+        The same turn at the same level again is told again, under the same id.
+        """
+        message = Message.of(Entry(0, announcement(self._source, turn)))
+        severity = (await self.background.about(message.request_id)).severity
+        wanted = {
+            each.subscription_id: digest_in_s(each.digest_minutes, time.time())
+            for each in await store.active(self._pool)
+            if wants(each.filter, message, severity)
+        }
+        if wanted:
+            await store.announce(self._pool, message.body, wanted)
+
+    async def wants(self, subscription: Subscription, entry: Entry) -> bool:
+        """Whether a subscription wants an event of the past, by the severity that its request has now."""
+        message = Message.of(entry)
+        severity = None
+        if subscription.filter.severities:
+            severity = (await self.background.about(message.request_id)).severity
+        return wants(subscription.filter, message, severity)
+
+    async def trial(self, subscription: Subscription) -> Answer:
+        """Sends a message that is nothing but a trial, and says what was answered."""
+        body = trial(self._source, secrets.token_hex(8), format_instant(datetime.now(UTC)))
+        message = Message.of(Entry(0, body))
+        identity = message_id(subscription.subscription_id, message)
+        if subscription.kind == "email":
+            assert self.mail is not None
+            written = letter([(message, About())], None, footer(subscription))
+            return await self.mail.send(subscription.target, written, identity)
+        target = self.webhooks.target()
+        try:
+            return await target.send(subscription.target, identity, body, subscription.secrets)
+        finally:
+            await target.close()
+
+    def _admitted(self, owner: str) -> bool:
+        return any(owner_of(reader) == owner for reader in self._tokens.readers())

@@ -13,44 +13,73 @@ import asyncio
 import contextlib
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from functools import partial
+from itertools import groupby
+from operator import attrgetter
 
 import asyncpg
 import structlog
+from prometheus_client import Counter
 
 from chassis.database import TRANSIENT, Pool, patiently
-from services.notify.delivery.outlet import Outlet, SeverityOf
-from services.notify.delivery.webhook import Answer, Webhooks
+from chassis.lanes import end
+from chassis.metrics import Measure
+from services.notify.delivery.answer import Answer
+from services.notify.delivery.background import Background
+from services.notify.delivery.mail import Mail
+from services.notify.delivery.outlet import MailOutlet, Outlet, WebhookOutlet
+from services.notify.delivery.webhook import Webhooks
 from services.notify.domain.entry import Entry
 from services.notify.domain.subscription import Message
 from services.notify.store import subscriptions as store
-from services.notify.store.subscriptions import Outcome
+from services.notify.store.subscriptions import Outcome, Subscription, Totals
 from services.notify.stream import Stream
 
 log = structlog.get_logger()
+
+DELIVERIES = Counter("qalqan_deliveries", "Attempts to tell subscribers, by what came of them", ["kind", "outcome"])
 
 LEASE_S = 4.0
 _RENEW_S = 1.0
 _WRITE_S = 0.5
 _LOOK_S = 1.0
+_COUNT_S = 10.0
+_TIDY_EVERY = 6
+_LAST_WRITE_S = 2.0
 _READ_KEPT = 1_024
 
 
 class Dispatcher:
-    """Tells every active subscription, while this replica holds the lease."""
+    """Tells every active subscription of an owner who still has a token, while this replica holds the lease."""
 
-    def __init__(self, pool: Pool, stream: Stream, webhooks: Webhooks, severity_of: SeverityOf, replica: str) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        stream: Stream,
+        background: Background,
+        webhooks: Webhooks,
+        mail: Mail | None,
+        admitted: Callable[[str], bool],
+        replica: str,
+    ) -> None:
         self._pool = pool
         self._stream = stream
+        self._background = background
         self._webhooks = webhooks
-        self._severity_of = severity_of
+        self._mail = mail
+        self._admitted = admitted
         self._replica = replica
         self._outlets: dict[str, Outlet] = {}
         self._following: dict[str, asyncio.Task[None]] = {}
         self._noted: list[Outcome] = []
+        self._gone: list[Subscription] = []
         self._written: dict[str, int] = {}
         self._news = asyncio.Event()
+        self._writing = asyncio.Lock()
         self._kept: OrderedDict[int, Message] = OrderedDict()
+        self._totals = Totals(0, 0, 0.0)
+        self._failed: asyncio.Future[BaseException]
 
     async def run(self) -> None:
         """Dispatches whenever the lease is ours, until cancelled."""
@@ -67,94 +96,154 @@ class Dispatcher:
                     log.warning("dispatcher.lease_unknown", error=repr(error))
                 if time.monotonic() < held_until:
                     work = work or asyncio.create_task(self._work(), name="dispatching")
-                elif work is not None:
-                    log.warning("dispatcher.lease_lost")
-                    await ended(work)
-                    work = None
-                if work is not None:
                     await asyncio.wait([work], timeout=_RENEW_S)
                     if work.done():
                         await work  # a bug: it stops the service
                 else:
+                    if work is not None:
+                        log.warning("dispatcher.lease_lost")
+                        await end([work])
+                        work = None
                     await asyncio.sleep(_RENEW_S)
         finally:
             if work is not None:
-                await ended(work)
+                await end([work])
                 with contextlib.suppress(*TRANSIENT):
                     await store.release(self._pool, self._replica)
 
+    def measures(self) -> list[Measure]:
+        """How it stands, for `GET /metrics`; all 0 on a replica that does not dispatch."""
+        totals = self._totals
+        return [
+            Measure("dispatching", "Whether this replica tells subscriptions", float(bool(self._following))),
+            Measure("subscriptions_active", "Subscriptions that this replica tells", len(self._outlets)),
+            Measure("deliveries_waiting", "Deliveries that wait for their time or another attempt", totals.waiting),
+            Measure("deliveries_dead", "Deliveries given up, not yet replayed or forgotten", totals.dead),
+            Measure("deliveries_oldest_waiting_seconds", "Since when the oldest of those is due", totals.oldest_s),
+        ]
+
     async def _work(self) -> None:
         log.info("dispatcher.began")
+        self._failed = asyncio.get_running_loop().create_future()
+        tasks = [
+            asyncio.create_task(work, name=name)
+            for name, work in {
+                "subscriptions": self._look(),
+                "outcomes": self._write(),
+                "news": self._listen(),
+                "old deliveries": self._tidy(),
+            }.items()
+        ]
+        for task in tasks:
+            task.add_done_callback(self._must_not_end)
         try:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(self._look(group), name="subscriptions")
-                group.create_task(self._write(), name="outcomes")
-                group.create_task(self._listen(), name="news")
+            raise await self._failed
         finally:
-            outlets, self._outlets = self._outlets, {}
-            self._following.clear()
-            await asyncio.gather(*(outlet.stop() for outlet in outlets.values()))
-            with contextlib.suppress(*TRANSIENT):
-                await self._write_noted()
-            self._noted.clear()
-            self._written.clear()
+            await end([*tasks, *self._following.values()])
+            await asyncio.gather(*(outlet.stop() for outlet in self._outlets.values()))
+            with contextlib.suppress(*TRANSIENT, TimeoutError):
+                async with asyncio.timeout(_LAST_WRITE_S):
+                    await self._write_noted()
+            for left in (self._outlets, self._following, self._noted, self._written):
+                left.clear()
+            self._totals = Totals(0, 0, 0.0)
             log.info("dispatcher.ended")
 
-    async def _look(self, group: asyncio.TaskGroup) -> None:
-        """Keeps up with what subscriptions there are, and tries again what is due."""
+    def _must_not_end(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled():
+            self._fail(task.exception() or RuntimeError(f"{task.get_name()} ended by itself"))
+
+    def _fail(self, error: BaseException) -> None:
+        if not self._failed.done():
+            self._failed.set_result(error)
+
+    async def _look(self) -> None:
+        """Keeps up with what subscriptions there are, and takes up what is due."""
         while True:
             self._news.clear()
-            await self._compare(group)
-            if room := {key: outlet.room for key, outlet in self._outlets.items() if outlet.room > 0}:
-                for due in await patiently(partial(store.due, self._pool, room)):
-                    outlet = self._outlets.get(due.subscription_id)
-                    if outlet is not None and (due.kind, due.number) not in outlet.busy:
-                        outlet.retry(due)
+            await self._compare()
+            room = {key: outlet.room for key, outlet in self._outlets.items() if outlet.room > 0}
+            if room:
+                found = await patiently(partial(store.due, self._pool, room))
+                for key, group in groupby(found, attrgetter("subscription_id")):
+                    outlet = self._outlets[key]
+                    if due := [each for each in group if (each.kind, each.number) not in outlet.busy]:
+                        outlet.take(due)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._news.wait(), _LOOK_S)
 
-    async def _compare(self, group: asyncio.TaskGroup) -> None:
-        wanted = {each.subscription_id: each for each in await patiently(lambda: store.active(self._pool))}
+    async def _compare(self) -> None:
+        found = await patiently(lambda: store.active(self._pool))
+        wanted = {each.subscription_id: each for each in found if self._admitted(each.owner)}
         for key in self._outlets.keys() - wanted.keys():
-            self._following.pop(key).cancel()
-            await self._outlets.pop(key).stop()
-            self._written.pop(key, None)
+            await end([self._following.pop(key)])
+            await self._outlets[key].stop()
+            await self._write_noted()
+            del self._outlets[key], self._written[key]
         for key, subscription in wanted.items():
             if key in self._outlets:
                 self._outlets[key].subscription = subscription
-                continue
-            outlet = Outlet(
-                subscription, self._webhooks.target(), self._stream, self._read, self._severity_of, self._note
-            )
-            self._outlets[key] = outlet
-            self._written[key] = subscription.seq
-            self._following[key] = group.create_task(outlet.follow(), name=f"outlet {key}")
+            elif (outlet := self._outlet(subscription)) is not None:
+                self._outlets[key], self._written[key] = outlet, subscription.seq
+                self._following[key] = asyncio.create_task(outlet.follow(), name=f"telling {key}")
+                self._following[key].add_done_callback(self._must_not_end)
+
+    def _outlet(self, subscription: Subscription) -> Outlet | None:
+        common = (subscription, self._stream, self._read, self._background, self._note, self._fail)
+        if subscription.kind == "webhook":
+            return WebhookOutlet(self._webhooks.target(), *common)
+        return None if self._mail is None else MailOutlet(self._mail, *common)
 
     def _note(self, outcome: Outcome, answer: Answer | None) -> None:
         self._noted.append(outcome)
+        if answer is None:
+            return
+        outlet = self._outlets.get(outcome.subscription_id)
+        kind = "webhook" if outlet is None else outlet.subscription.kind
+        DELIVERIES.labels(kind, "failed" if outcome.state == "waiting" else outcome.state).inc()
+        if answer.gone and outlet is not None:
+            self._gone.append(outlet.subscription)
 
     async def _write(self) -> None:
+        """Writes what became of deliveries, twice a second."""
         while True:
             await asyncio.sleep(_WRITE_S)
             await self._write_noted()
+            while self._gone:
+                gone = self._gone.pop()
+                why = "the target answered 410: it wants nothing more"
+                await patiently(partial(store.disable, self._pool, gone.subscription_id, gone.target, why))
 
     async def _write_noted(self) -> None:
-        noted, self._noted = self._noted, []
-        moved = {key: outlet.place for key, outlet in self._outlets.items() if outlet.place > self._written.get(key, 0)}
-        if not noted and not moved:
-            return
+        """Outcomes, and places that moved: what is before a place is written with it, or was before."""
+        async with self._writing:
+            noted = list(self._noted)
+            places = {key: outlet.place for key, outlet in self._outlets.items()}
+            moved = {key: place for key, place in places.items() if place > self._written[key]}
+            if not noted and not moved:
+                return
+            await patiently(partial(self._record, noted, moved))
+            del self._noted[: len(noted)]
+            self._written.update(moved)
+            for outcome in noted:
+                if (outlet := self._outlets.get(outcome.subscription_id)) is not None:
+                    outlet.busy.discard((outcome.kind, outcome.number))
+                if outcome.attempts == 0 and not outcome.due_in_s:
+                    self._news.set()
 
-        async def attempt() -> None:
-            try:
-                await store.record(self._pool, noted, moved)
-            except asyncpg.ForeignKeyViolationError:
-                await store.record(self._pool, noted, moved)  # a subscription went at this moment: without it
+    async def _record(self, noted: list[Outcome], moved: dict[str, int]) -> None:
+        try:
+            await store.record(self._pool, noted, moved)
+        except asyncpg.ForeignKeyViolationError:
+            await store.record(self._pool, noted, moved)  # a subscription went at this moment: now without it
 
-        await patiently(attempt)
-        self._written.update(moved)
-        for outcome in noted:
-            if (outlet := self._outlets.get(outcome.subscription_id)) is not None:
-                outlet.busy.discard((outcome.kind, outcome.number))
+    async def _tidy(self) -> None:
+        while True:
+            if dead := await patiently(lambda: store.tidy(self._pool)):
+                DELIVERIES.labels("any", "dead").inc(dead)
+            for _ in range(_TIDY_EVERY):
+                self._totals = await patiently(lambda: store.totals(self._pool))
+                await asyncio.sleep(_COUNT_S)
 
     async def _listen(self) -> None:
         """Looks at once when somebody says that there is news; without a connection, each second."""
@@ -164,7 +253,11 @@ class Dispatcher:
                     await connection.add_listener(store.CHANNEL, self._wake)
                     cut = asyncio.Event()
                     connection.add_termination_listener(lambda _, cut=cut: cut.set())
-                    await cut.wait()
+                    try:
+                        await cut.wait()
+                    finally:
+                        if not connection.is_closed():
+                            await connection.remove_listener(store.CHANNEL, self._wake)
             await asyncio.sleep(_LOOK_S)
 
     def _wake(self, *_: object) -> None:
@@ -174,13 +267,7 @@ class Dispatcher:
         """An entry, read once for all subscriptions."""
         message = self._kept.get(entry.seq)
         if message is None:
-            message = self._kept[entry.seq] = Message.of(entry.body)
+            message = self._kept[entry.seq] = Message.of(entry)
             if len(self._kept) > _READ_KEPT:
                 self._kept.popitem(last=False)
         return message
-
-
-async def ended(task: asyncio.Task[None]) -> None:
-    """Cancels a task and waits until it has ended."""
-    task.cancel()
-    await asyncio.wait([task])

@@ -5,39 +5,21 @@ import base64
 import secrets
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import httpcore2
 from standardwebhooks import Webhook
 
 from qalqan.envelope import STRUCTURED_JSON
+from services.notify.delivery.answer import Answer
 from services.notify.delivery.guard import Guard, GuardedNetwork, NotAllowed
 
-CONNECT_S, WHOLE_S, BODY_S = 5.0, 15.0, 2.0
+CONNECT_S, BODY_S = 5.0, 2.0
 ANSWER_LIMIT_BYTES = 64 * 1024
 AT_ONCE = 4
 """Connections to one target."""
 _KEPT_S = 60.0
 _LONGEST_WAIT_S = 3600.0
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What came of one attempt. `status` None: no answer, `error` says why. Gone: the target wants nothing more."""
-
-    ok: bool
-    status: int | None
-    error: str | None
-    took_ms: int
-    body: str = ""
-    wait_s: float = 0.0
-    """How long the target asks us to wait (`Retry-After`)."""
-
-    @property
-    def gone(self) -> bool:
-        """410: the subscription is to end (Standard Webhooks, "Status codes")."""
-        return self.status == 410
 
 
 def new_secret() -> str:
@@ -48,8 +30,9 @@ def new_secret() -> str:
 class Webhooks:
     """What all targets share: the guard, and the roots of trust."""
 
-    def __init__(self, guard: Guard) -> None:
+    def __init__(self, guard: Guard, timeout_s: float) -> None:
         self.guard = guard
+        self.timeout_s = timeout_s
         # The roots are read once, not for each target.
         self.tls = httpcore2.default_ssl_context()
         self.network = GuardedNetwork(guard)
@@ -77,28 +60,38 @@ class Target:
 
     async def send(self, url: str, message_id: str, body: str, signing: Sequence[str]) -> Answer:
         """One attempt. `signing`: the secrets, the newest first; while one is rotated there are two."""
-        began = time.monotonic()
+        began, whole_s = time.monotonic(), self._shared.timeout_s
         try:
             self._shared.guard.check_url(url)
-            async with asyncio.timeout(WHOLE_S):
-                return await self._post(url, _headers(message_id, body, signing), body.encode(), began)
+            async with asyncio.timeout(whole_s):
+                headers, content = _headers(message_id, body, signing), body.encode()
+                kept = any(connection.is_idle() for connection in self._pool.connections)
+                try:
+                    return await self._post(url, headers, content, began)
+                except (httpcore2.ReadError, httpcore2.WriteError, httpcore2.RemoteProtocolError):
+                    if not kept:
+                        raise
+                    # The target closed a connection that it had kept just when we used it: no fault of its.
+                    return await self._post(url, headers, content, began)
         except NotAllowed as error:
             failure = str(error)
         except TimeoutError:
-            failure = f"no answer within {WHOLE_S:g} s"
+            failure = f"no answer within {whole_s:g} s"
         except httpcore2.TimeoutException as error:
-            failure = str(error) or f"no answer within {WHOLE_S:g} s"
+            failure = str(error) or f"no answer within {whole_s:g} s"
         except (httpcore2.NetworkError, httpcore2.ProtocolError, OSError) as error:
             failure = f"the connection failed: {error}"[:300]
         return Answer(False, None, failure, _ms_since(began))
 
     async def _post(self, url: str, headers: list[tuple[bytes, bytes]], body: bytes, began: float) -> Answer:
-        extensions = {"timeout": {"connect": CONNECT_S, "read": WHOLE_S, "write": WHOLE_S, "pool": WHOLE_S}}
+        extensions = {"timeout": {"connect": CONNECT_S}}  # the whole has its own limit
         async with self._pool.stream("POST", url, headers=headers, content=body, extensions=extensions) as response:
             status = response.status
             took_ms = _ms_since(began)
             text = await _beginning(response)
-        return Answer(200 <= status < 300, status, _why(status, response), took_ms, text, _wait_s(response))
+        ok = 200 <= status < 300
+        # 410: the subscription is to end (Standard Webhooks, "Success and failure").
+        return Answer(ok, status, None if ok else _why(status), took_ms, text, _wait_s(response), status == 410)
 
 
 async def _beginning(response: httpcore2.Response) -> str:
@@ -127,12 +120,10 @@ def _headers(message_id: str, body: str, signing: Sequence[str]) -> list[tuple[b
     ]
 
 
-def _why(status: int, response: httpcore2.Response) -> str | None:
-    if 200 <= status < 300:
-        return None
+def _why(status: int) -> str:
     if 300 <= status < 400:
-        return f"{status}: a redirect, which is never followed"
-    return f"{status}: 410 ends the subscription" if status == 410 else f"answered {status}"
+        return f"answered {status}: a redirect, which is never followed"
+    return "answered 410: it wants nothing more" if status == 410 else f"answered {status}"
 
 
 def _wait_s(response: httpcore2.Response) -> float:

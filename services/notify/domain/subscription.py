@@ -4,7 +4,6 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Annotated, Any, Literal, Self
 from uuid import UUID, uuid5
 
@@ -12,24 +11,21 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from qalqan.events import EVENTS, Mode, Severity
 from qalqan.fields import RequestId, State
-from qalqan.sources import Source
+from services.notify.domain.entry import Entry
 
 TURN = "turn"
 """The type of a message that is no public event: it is a state's turn. Only a filter that names it wants it."""
 
+TURN_TYPE, TRIAL_TYPE = "qalqan.turn.v1", "qalqan.trial.v1"
+
 TYPES = frozenset(kind.name for kind in EVENTS.values()) | {TURN}
 
-_REQUEST = re.compile(r"([A-Z]{2,4})-[0-9]{4}-[A-Za-z0-9-]{1,40}")
-_STATE = re.compile(r"[A-Z]{2,4}")
 _NAME = re.compile(r"qalqan\.([A-Za-z]+)\.v[0-9]+")
 _SPACE = UUID("5d0a4f5e-8f0e-5c5b-9c0d-7c3d7a1f2b60")
 
 _FIRST_PAUSE_S, _GROWTH, _LONGEST_PAUSE_S = 5.0, 3.0, 6 * 3600.0
 ATTEMPTS = 12
-"""5 s, 15 s, 45 s ... 3 h, then every 6 h: the last one some 23 hours after the first (Standard Webhooks recommends
-several days' schedule at most, and ~24 h as ordinary)."""
-OLDEST = timedelta(hours=24)
-"""What could not be delivered for so long is dead, however few attempts a resting target has had."""
+"""5 s, 15 s, 45 s ... 3 h, then every 6 h: the last after some 23 hours, about as Standard Webhooks recommends."""
 
 
 class Filter(BaseModel):
@@ -45,6 +41,7 @@ class Filter(BaseModel):
     ] = []
     severities: Annotated[list[Severity], Field(max_length=5, description="of the request, as it stands then")] = []
     modes: Annotated[list[Mode], Field(max_length=3, description="`actual`, `exercise`, `test`")] = []
+    turns_from_level: Annotated[int, Field(ge=0, le=9, description="0: from the first time that a turn is told")] = 0
 
     @field_validator("types")
     @classmethod
@@ -57,51 +54,76 @@ class Filter(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """What is told, as far as filters and letters need it. `body`: the structured CloudEvent that a webhook is sent."""
+    """What is told, as far as filters and letters need it."""
 
     key: str
     """Which event it is, also after a rebuild of the stream: source and id."""
     name: str
-    source: str
-    subject: str
-    mode: str | None
-    states: frozenset[str]
-    """Whom it concerns: the affected state, and the state that says it."""
-    request_id: str | None
+    event: Mapping[str, Any]
+    """The structured CloudEvent."""
     body: str
+    """The same as a webhook is sent it."""
+    states: frozenset[str]
+    """Whom it concerns: the state that says it, and the affected state of its request; of a turn, whose it is."""
+    request_id: str | None
+    level: int = 0
+    """Of a turn: how often it was told before."""
 
     @classmethod
-    def of(cls, body: str) -> Self:
-        """From a structured CloudEvent, ours (so that nothing is missing in it)."""
-        event: Mapping[str, Any] = json.loads(body)
-        subject = str(event.get("subject") or "")
-        states = set()
-        request = _REQUEST.fullmatch(subject)
-        if request is not None:
-            states.add(request[1])
-        elif _STATE.fullmatch(subject):
-            states.add(subject)
-        source = Source.parse(event["source"])
-        if source is not None and source.kind == "state":
-            states.add(source.name)
-        if TURN in event:
-            states = {event[TURN]}
+    def of(cls, entry: Entry) -> Self:
+        """Of an event of the stream, or of an announcement."""
+        event = entry.event
         name = _NAME.fullmatch(event["type"])
+        turn = event["data"] if event["type"] == TURN_TYPE else None
         return cls(
             key=f"{event['source']} {event['id']}",
-            name=TURN if TURN in event else (name[1] if name else event["type"]),
-            source=event["source"],
-            subject=subject,
-            mode=event.get("mode"),
-            states=frozenset(states),
-            request_id=subject if request is not None else None,
-            body=body,
+            name=name[1] if name else event["type"],
+            event=event,
+            body=entry.body,
+            states=frozenset({turn["state"]}) if turn else entry.states,
+            request_id=event.get("subject") if "mode" in event else None,
+            level=turn["level"] if turn else 0,
         )
+
+    @property
+    def mode(self) -> str | None:
+        """`actual`, `exercise`, `test`; None: it is about no request."""
+        return self.event.get("mode")
+
+
+def announcement(source: str, turn: Mapping[str, Any]) -> str:
+    """A turn (as `GET /turns` shows it) as a structured CloudEvent; each time that it is told is another event."""
+    event = {
+        "specversion": "1.0",
+        "id": f"{turn['turn_id']}/{turn['level']}",
+        "source": source,
+        "type": TURN_TYPE,
+        "subject": turn["request_id"],
+        "time": turn["told_at"][-1],
+        "datacontenttype": "application/json",
+        "mode": turn["mode"],
+        "data": turn,
+    }
+    return json.dumps(event)
+
+
+def trial(source: str, identity: str, at: str) -> str:
+    """A message by which a subscription is tried, as a structured CloudEvent."""
+    event = {
+        "specversion": "1.0",
+        "id": identity,
+        "source": source,
+        "type": TRIAL_TYPE,
+        "time": at,
+        "datacontenttype": "application/json",
+        "data": {"text": "A trial of this subscription: nothing happened"},
+    }
+    return json.dumps(event)
 
 
 def wants(wanted: Filter, message: Message, severity: str | None) -> bool:
     """Whether a filter lets a message through. `severity`: the request's, None where there is none or it is unknown."""
-    if message.name == TURN and TURN not in wanted.types:
+    if message.name == TURN and (TURN not in wanted.types or message.level < wanted.turns_from_level):
         return False
     return (
         (not wanted.types or message.name in wanted.types)
@@ -120,6 +142,12 @@ def message_id(subscription_id: str, message: Message) -> str:
 def pause_s(attempts: int, chance: float) -> float:
     """Seconds until the next attempt after so many that failed. `chance`: from 0 to 1, so that not all come at once."""
     return min(_FIRST_PAUSE_S * _GROWTH ** (attempts - 1), _LONGEST_PAUSE_S) * (0.8 + 0.4 * chance)
+
+
+def digest_in_s(digest_minutes: int, now_s: float) -> float:
+    """Seconds until what happens now is told: at the end of the digest's time (by the clock), or at once."""
+    every_s = digest_minutes * 60
+    return every_s - now_s % every_s if every_s else 0.0
 
 
 def given_up(attempts: int) -> bool:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Self
 
@@ -10,6 +10,7 @@ import asyncpg
 
 from chassis.database import Pool
 from chassis.ledger import Database
+from services.notify.domain.entry import Entry
 from services.notify.domain.subscription import Filter
 
 CHANNEL = "subscription"
@@ -31,7 +32,7 @@ class Subscription:
     why: str | None
     created_at: datetime
     created_by: str
-    secrets: tuple[str, ...]
+    secrets: tuple[str, ...] = field(repr=False)  # no log shows them
     seq: int
     """Every event up to it has been seen to."""
 
@@ -68,7 +69,7 @@ class Due:
     kind: str
     number: int
     attempts: int
-    body: str
+    entry: Entry
 
 
 _SELECT = """
@@ -141,6 +142,17 @@ async def change(pool: Database, subscription_id: str, fields: Mapping[str, Any]
     await tell(pool)
 
 
+async def disable(pool: Database, subscription_id: str, target: str, why: str) -> None:
+    """Tells it nothing more, unless its target was changed meanwhile."""
+    await pool.execute(
+        "update subscription set status = 'disabled', why = $3 where subscription_id = $1 and target = $2",
+        subscription_id,
+        target,
+        why,
+    )
+    await tell(pool)
+
+
 async def rotate(pool: Database, subscription_id: str, secret: str) -> None:
     """A new secret; the one before signs too for a day."""
     await pool.execute(
@@ -165,13 +177,14 @@ async def tell(pool: Database) -> None:
 
 _RECORD = """
 with outcome as (
-    select * from unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::int[], $6::float8[], $7::int[],
+    select o.* from unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::int[], $6::float8[], $7::int[],
         $8::text[], $9::int[]) o (subscription_id, kind, number, state, attempts, due_in_s, status, error, took_ms)
     join subscription using (subscription_id)       -- unless it was taken away meanwhile
 ), recorded as (
     insert into delivery as d
-        (subscription_id, kind, number, state, attempts, due_at, status, error, took_ms)
+        (subscription_id, kind, number, state, attempts, due_at, due_since, status, error, took_ms)
     select o.subscription_id, o.kind, o.number, o.state, o.attempts, now() + o.due_in_s * interval '1 second',
+        now() + case when o.attempts = 0 then o.due_in_s else 0 end * interval '1 second',
         o.status, o.error, o.took_ms
     from outcome o
     on conflict (subscription_id, kind, number) do update set
@@ -206,7 +219,11 @@ left join announcement a on d.kind = 'announcement' and a.number = d.number
 async def due(pool: Database, room: Mapping[str, int]) -> list[Due]:
     """What is due, at most so many of each subscription, the longest due first."""
     rows = await pool.fetch(_DUE, list(room), list(room.values()))
-    return [Due(**row) for row in rows if row["body"] is not None]
+    return [
+        Due(row["subscription_id"], row["kind"], row["number"], row["attempts"], Entry(row["number"], row["body"]))
+        for row in rows
+        if row["body"] is not None
+    ]
 
 
 async def lease(pool: Database, holder: str, for_s: float) -> bool:
@@ -228,8 +245,101 @@ async def release(pool: Database, holder: str) -> None:
     await pool.execute("update dispatcher set until = now() where holder = $1", holder)
 
 
-async def listener(pool: Pool, woken: Any) -> "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]":
-    """A connection on which `woken` is called whenever there is news; the caller releases it."""
-    connection = await pool.acquire()
-    await connection.add_listener(CHANNEL, woken)
-    return connection
+_ANNOUNCE = """
+with said as (insert into announcement (body) values ($1) returning number)
+insert into delivery (subscription_id, kind, number, state, attempts, due_at, due_since)
+select wanted.subscription_id, 'announcement', said.number, 'waiting', 0,
+    now() + wanted.due_in_s * interval '1 second', now() + wanted.due_in_s * interval '1 second'
+from said, unnest($2::text[], $3::float8[]) wanted (subscription_id, due_in_s)
+join subscription using (subscription_id)
+"""
+
+
+async def announce(pool: Database, body: str, wanted: Mapping[str, float]) -> None:
+    """Something that is no public event, to be told to these subscriptions in so many seconds."""
+    await pool.execute(_ANNOUNCE, body, list(wanted), list(wanted.values()))
+    await tell(pool)
+
+
+_DELIVERIES = """
+select kind, number, state, attempts, due_at, due_since, changed_at, status, error, took_ms
+from delivery
+where subscription_id = $1 and ($2::text is null or state = $2) and (kind, number) < ($3, $4)
+order by kind desc, number desc limit $5
+"""
+
+
+async def deliveries(
+    pool: Database, subscription_id: str, state: str | None, before: tuple[str, int], limit: int
+) -> list[dict[str, Any]]:
+    """What became of a subscription's deliveries, events first, the newest first."""
+    return [dict(row) for row in await pool.fetch(_DELIVERIES, subscription_id, state, *before, limit)]
+
+
+async def counts(pool: Database, subscription_id: str) -> dict[str, int]:
+    """How many of a subscription's deliveries are in which state; of those delivered, of late."""
+    rows = await pool.fetch(
+        "select state, count(*) as n from delivery where subscription_id = $1 group by state", subscription_id
+    )
+    return {row["state"]: row["n"] for row in rows}
+
+
+async def replay_dead(pool: Database, subscription_id: str) -> int:
+    """Has all dead deliveries tried again, now; how many there are."""
+    done = await pool.execute(
+        """update delivery set state = 'waiting', attempts = 0, due_at = now(), due_since = now(), changed_at = now()
+           where subscription_id = $1 and state = 'dead'""",
+        subscription_id,
+    )
+    await tell(pool)
+    return int(done.rpartition(" ")[2])
+
+
+async def replay_events(pool: Database, subscription_id: str, numbers: Sequence[int]) -> None:
+    """Has these events delivered (again), now."""
+    await pool.execute(
+        """insert into delivery (subscription_id, kind, number, state, attempts, due_at, due_since)
+           select $1, 'event', number, 'waiting', 0, now(), now() from unnest($2::bigint[]) number
+           on conflict (subscription_id, kind, number) do update set
+               state = 'waiting', attempts = 0, due_at = now(), due_since = now(), changed_at = now()""",
+        subscription_id,
+        list(numbers),
+    )
+    await tell(pool)
+
+
+_TIDY = (
+    """update delivery set state = 'dead', changed_at = now(), error = coalesce(error, 'the target did not answer')
+       where state = 'waiting' and due_since < now() - interval '24 hours'""",
+    "delete from delivery where state = 'delivered' and changed_at < now() - interval '7 days'",
+    "delete from delivery where state = 'dead' and changed_at < now() - interval '30 days'",
+    "delete from announcement where at < now() - interval '40 days'",
+)
+
+
+async def tidy(pool: Database) -> int:
+    """Gives up what has waited for a day, and forgets what is old: delivered 7 days, dead 30. How many are dead now."""
+    done = [await pool.execute(statement) for statement in _TIDY]
+    return int(done[0].rpartition(" ")[2])
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """How deliveries stand over all subscriptions."""
+
+    waiting: int
+    dead: int
+    oldest_s: float
+    """For how long the one that has waited longest has been due."""
+
+
+async def totals(pool: Database) -> Totals:
+    """As they stand now."""
+    row = await pool.fetchrow(
+        """select (select count(*) from delivery where state = 'waiting') as waiting,
+               (select count(*) from delivery where state = 'dead') as dead,
+               coalesce((select extract(epoch from now() - min(due_since)) from delivery
+                         where state = 'waiting'), 0)::float8 as oldest_s"""
+    )
+    assert row is not None
+    return Totals(row["waiting"], row["dead"], max(0.0, row["oldest_s"]))

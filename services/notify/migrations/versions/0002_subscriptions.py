@@ -39,7 +39,7 @@ STATEMENTS = (
         state           text not null check (state in ('waiting', 'delivered', 'dead')),
         attempts        int not null,
         due_at          timestamptz not null,
-        made_at         timestamptz not null default now(),
+        due_since       timestamptz not null,         -- when it was first due: after a day it is dead
         changed_at      timestamptz not null default now(),
         status          int,                          -- of the last answer
         error           text,
@@ -47,7 +47,8 @@ STATEMENTS = (
         primary key (subscription_id, kind, number)
     )""",
     "create index on delivery (subscription_id, due_at) where state = 'waiting'",
-    "create index on delivery (subscription_id, changed_at)",
+    "create index on delivery (due_since) where state = 'waiting'",
+    "create index on delivery (state, changed_at)",
     """create table dispatcher (                     -- one replica dispatches at a time
         one    boolean primary key default true check (one),
         holder text not null,

@@ -1,0 +1,28 @@
+"""What is known of a message's request: the board's view of it."""
+
+import asyncio
+
+from services.notify.board import Board
+from services.notify.domain.letter import About
+
+_LOOK_AGAIN_S, _LOOKS = 0.02, 250
+
+
+class Background:
+    """Requests as they stand."""
+
+    def __init__(self, board: Board) -> None:
+        self._board = board
+
+    async def severity(self, request_id: str, seq: int) -> str | None:
+        """The severity of a request once the board holds the event `seq`; None: there is no such request."""
+        looks = 0
+        while self._board.seq < seq and looks < _LOOKS:  # the board reads the same stream beside us
+            await asyncio.sleep(_LOOK_AGAIN_S)
+            looks += 1
+        return (await self.about(request_id)).severity
+
+    async def about(self, request_id: str | None) -> About:
+        """What a letter says of a request."""
+        view = None if request_id is None else await self._board.view(request_id)
+        return About() if view is None else About(view.emergency.title, view.emergency.severity)
