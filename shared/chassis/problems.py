@@ -13,6 +13,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.routing import Match
 
 from chassis.database import TRANSIENT
 from qalqan.events import Reason
@@ -62,15 +63,23 @@ def described(*statuses: int) -> Responses:
     return {status: {"description": HTTPStatus(status).phrase, "content": {PROBLEM: schema}} for status in statuses}
 
 
+def _allowed(app: FastAPI, request: Request) -> list[str]:
+    """The methods of all routes of a path (RFC 9110, 15.5.6); Starlette names those of the first route alone."""
+    found = [route for route in app.routes if route.matches(request.scope)[0] is not Match.NONE]
+    return sorted({method for route in found for method in getattr(route, "methods", None) or ()})
+
+
 def answer_with_problems(app: FastAPI) -> None:
     """Every error of an application is answered as a problem, FastAPI's and Starlette's own too."""
 
     @app.exception_handler(HTTPException)
-    async def as_raised(_: Request, error: HTTPException) -> Response:
-        detail = str(error.detail)
+    async def as_raised(request: Request, error: HTTPException) -> Response:
+        detail, headers = str(error.detail), error.headers
+        if error.status_code == 405:
+            headers = {"Allow": ", ".join(_allowed(app, request))}
         if error.status_code in (404, 405) and detail == HTTPStatus(error.status_code).phrase:
             detail = "nothing is here" if error.status_code == 404 else "this method is not for here (see Allow)"
-        return problem(error.status_code, detail, error.headers)
+        return problem(error.status_code, detail, headers)
 
     @app.exception_handler(RequestValidationError)
     async def unlike_its_form(_: Request, error: RequestValidationError) -> Response:

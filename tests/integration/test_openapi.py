@@ -106,6 +106,8 @@ async def there(stranger: Stranger) -> dict[str, dict[str, Any]]:
     await stranger.stated("MobilizationAuthorized", request_id)
     ballot_id = (await stranger.stated("ConsensusReached", request_id)).data["ballot_id"]
     of_request = {"request_id": request_id, "pledge_id": "AZ-1", "ballot_id": ballot_id}
+    of_request["subscription_id"] = "sub_" + 24 * "0"  # of none: what they send would go out of the test
+    of_request |= {"name": "app.js", "turn_id": "00000000-0000-0000-0000-000000000000"}
     key_id = stranger.state_key("KZ").key_id
     return {
         service: {**of_request, "state": "KZ", "key_id": key_id, "topic": inbox, "partition": 0, "offset": 0}

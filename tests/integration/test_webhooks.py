@@ -248,6 +248,20 @@ async def test_what_happened_before_is_told_on_demand(
         assert delivered["number"]
 
 
+async def test_a_turn_is_told_to_its_state(states: Party, new_request: Make, notify: httpx2.AsyncClient) -> None:
+    """A ballot opens: KZ is told that it is its turn, once, and nobody who did not ask for turns."""
+    request = new_request()
+    wanted = {"requests": [request["request_id"]], "types": ["turn"], "states": ["KZ"]}
+    async with receiving() as receiver, subscribed(notify, receiver.url, filter=wanted) as made:
+        await raised(states, request)
+        [call] = await receiver.until(lambda calls: len(calls) == 1)
+        event = call.verified(made["secret"])
+        assert (event["type"], event["turn"], event["mode"]) == ("qalqan.TurnTold.v1", "KZ", "test")
+        assert (event["data"]["kind"], event["data"]["level"]) == ("vote", 0)
+        [delivered] = await deliveries(notify, made, "delivered", 1)
+        assert delivered["kind"] == "announcement"
+
+
 async def test_a_kill_of_notify_loses_nothing(
     states: Party, new_request: Make, notify: httpx2.AsyncClient, system: Stack
 ) -> None:

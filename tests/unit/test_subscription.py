@@ -19,7 +19,6 @@ from services.notify.domain.subscription import (
     ATTEMPTS,
     Filter,
     Message,
-    announcement,
     digest_in_s,
     given_up,
     message_id,
@@ -28,17 +27,15 @@ from services.notify.domain.subscription import (
 )
 
 TURN = {
-    "turn_id": "7f0c",
-    "state": "KZ",
-    "request_id": "TR-2023-0001",
+    "specversion": "1.0",
+    "id": "7f0c-1",
+    "source": "qalqan://test/services/notify",
+    "type": "qalqan.TurnTold.v1",
+    "subject": "TR-2023-0001",
+    "time": "2023-02-06T02:05:00Z",
     "mode": "exercise",
-    "title": "Pazarcık",
-    "kind": "vote",
-    "what": "sha256:00",
-    "since": "2023-02-06T02:00:00Z",
-    "deadline": "2023-02-06T08:00:00Z",
-    "level": 1,
-    "told_at": ["2023-02-06T02:00:00Z", "2023-02-06T02:05:00Z"],
+    "turn": "KZ",
+    "data": {"state": "KZ", "kind": "vote", "level": 1, "deadline": "2023-02-06T08:00:00Z", "to": ["KZ"]},
 }
 
 
@@ -89,13 +86,18 @@ def test_a_filter_that_would_never_match_is_refused(wanted: dict[str, Any]) -> N
 
 
 def test_a_turn_is_told_only_to_who_asks_for_turns_and_from_the_level_it_names() -> None:
-    turn = Message.of(Entry(0, announcement("qalqan://test/services/notify", TURN)))
+    turn = Message.of(Entry(0, json.dumps(TURN)))
     assert (turn.name, turn.mode, turn.request_id, turn.level) == ("turn", "exercise", "TR-2023-0001", 1)
     assert not wants(Filter(), turn, None)
     assert wants(Filter(types=["turn"]), turn, None)
     assert wants(Filter(types=["turn"], states=["KZ"], turns_from_level=1), turn, None)
     assert not wants(Filter(types=["turn"], states=["TR"]), turn, None)
     assert not wants(Filter(types=["turn"], turns_from_level=2), turn, None)
+    written = letter([(turn, About("Pazarcık", "Extreme"))], "exercise", "why")
+    assert written.subject == (
+        "[EXERCISE] Qalqan: Extreme: Pazarcık: it is your turn to vote (told again) (TR-2023-0001)"
+    )
+    assert "Deadline: 2023-02-06T08:00:00Z" in written.text
 
 
 def test_an_id_is_of_a_subscription_and_an_event_alone() -> None:

@@ -157,7 +157,7 @@ def subscriptions_router(pool: Pool, delivery: Delivery, tokens: Tokens) -> APIR
         summary="Be told by webhook or e-mail",
         status_code=201,
         response_model=WithSecret,
-        responses=described(409, 422, 503),
+        responses=described(400, 409, 422, 503),
     )
     async def make(new: New, reader: Asking, response: Response) -> Any:
         """From now on. The secret that signs a webhook is shown in this answer alone."""
@@ -210,7 +210,7 @@ def subscriptions_router(pool: Pool, delivery: Delivery, tokens: Tokens) -> APIR
         "/subscriptions/{subscription_id}",
         summary="Change a subscription",
         response_model=Shown,
-        responses=described(404, 409, 422, 503),
+        responses=described(400, 404, 409, 422, 503),
     )
     async def change(reader: Asking, subscription_id: Id, wanted: Change) -> Any:
         """What is left out stays as it is. Within a second it is told by the new rule."""
@@ -294,7 +294,7 @@ def subscriptions_router(pool: Pool, delivery: Delivery, tokens: Tokens) -> APIR
         "/subscriptions/{subscription_id}/replay",
         summary="Deliver again",
         response_model=Replayed,
-        responses=described(404, 409, 422, 503),
+        responses=described(400, 404, 409, 422, 503),
     )
     async def replay(reader: Asking, subscription_id: Id, wanted: Replay) -> Replayed:
         """Dead letters, or what is wanted of the stream after a number; the ids are those of the first time."""

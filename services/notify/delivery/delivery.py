@@ -1,10 +1,7 @@
 """All that telling others needs, put together."""
 
 import secrets
-import time
-from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
 
 from chassis.database import Pool
 from chassis.metrics import Measure
@@ -20,9 +17,8 @@ from services.notify.delivery.outlet import footer
 from services.notify.delivery.webhook import Webhooks
 from services.notify.domain.entry import Entry
 from services.notify.domain.letter import About, letter
-from services.notify.domain.subscription import Message, announcement, digest_in_s, message_id, trial, wants
+from services.notify.domain.subscription import Message, message_id, trial, wants
 from services.notify.settings import DeliverySettings
-from services.notify.store import subscriptions as store
 from services.notify.store.subscriptions import Subscription
 from services.notify.stream import Stream
 
@@ -51,7 +47,6 @@ class Delivery:
         self.webhooks = Webhooks(self.guard, settings.timeout_s)
         self.mail = Mail(settings) if settings.smtp is not None else None
         self.background = Background(board)
-        self._pool = pool
         self._tokens = tokens
         self._source = source
         self._dispatcher = Dispatcher(pool, stream, self.background, self.webhooks, self.mail, self._admitted, replica)
@@ -68,28 +63,10 @@ class Delivery:
         """Lets go of threads."""
         self.guard.close()
 
-    async def announce(self, turn: Mapping[str, Any]) -> None:
-        """Tells a turn, as `GET /turns` shows it, to whoever subscribed to `turn`: at least once when this returns.
-
-        The same turn at the same level again is told again, under the same id.
-        """
-        message = Message.of(Entry(0, announcement(self._source, turn)))
-        severity = (await self.background.about(message.request_id)).severity
-        wanted = {
-            each.subscription_id: digest_in_s(each.digest_minutes, time.time())
-            for each in await store.active(self._pool)
-            if wants(each.filter, message, severity)
-        }
-        if wanted:
-            await store.announce(self._pool, message.body, wanted)
-
     async def wants(self, subscription: Subscription, entry: Entry) -> bool:
         """Whether a subscription wants an event of the past, by the severity that its request has now."""
         message = Message.of(entry)
-        severity = None
-        if subscription.filter.severities:
-            severity = (await self.background.about(message.request_id)).severity
-        return wants(subscription.filter, message, severity)
+        return wants(subscription.filter, message, (await self.background.about(message.request_id)).severity)
 
     async def trial(self, subscription: Subscription) -> Answer:
         """Sends a message that is nothing but a trial, and says what was answered."""

@@ -31,7 +31,7 @@ from services.notify.delivery.mail import Mail
 from services.notify.delivery.outlet import MailOutlet, Outlet, WebhookOutlet
 from services.notify.delivery.webhook import Webhooks
 from services.notify.domain.entry import Entry
-from services.notify.domain.subscription import Message
+from services.notify.domain.subscription import Message, digest_in_s, wants
 from services.notify.store import subscriptions as store
 from services.notify.store.subscriptions import Outcome, Subscription, Totals
 from services.notify.stream import Stream
@@ -46,6 +46,7 @@ _WRITE_S = 0.5
 _LOOK_S = 1.0
 _COUNT_S = 10.0
 _TIDY_EVERY = 6
+_SPREAD_AT_ONCE = 100
 _LAST_WRITE_S = 2.0
 _READ_KEPT = 1_024
 
@@ -162,6 +163,7 @@ class Dispatcher:
         while True:
             self._news.clear()
             await self._compare()
+            await self._spread()
             room = {key: outlet.room for key, outlet in self._outlets.items() if outlet.room > 0}
             if room:
                 found = await patiently(partial(store.due, self._pool, room))
@@ -187,6 +189,20 @@ class Dispatcher:
                 self._outlets[key], self._written[key] = outlet, subscription.seq
                 self._following[key] = asyncio.create_task(outlet.follow(), name=f"telling {key}")
                 self._following[key].add_done_callback(self._must_not_end)
+
+    async def _spread(self) -> None:
+        """Announcements wait like what failed: so they are told at least once, too."""
+        while said := await patiently(partial(store.unspread, self._pool, _SPREAD_AT_ONCE)):
+            wanted = []
+            for entry in said:
+                message = Message.of(entry)
+                severity = (await self._background.about(message.request_id)).severity
+                wanted += [
+                    (key, entry.seq, digest_in_s(outlet.subscription.digest_minutes, time.time()))
+                    for key, outlet in self._outlets.items()
+                    if wants(outlet.subscription.filter, message, severity)
+                ]
+            await patiently(partial(store.spread, self._pool, [entry.seq for entry in said], wanted))
 
     def _outlet(self, subscription: Subscription) -> Outlet | None:
         common = (subscription, self._stream, self._read, self._background, self._note, self._fail)

@@ -16,7 +16,7 @@ from services.notify.domain.entry import Entry
 TURN = "turn"
 """The type of a message that is no public event: it is a state's turn. Only a filter that names it wants it."""
 
-TURN_TYPE, TRIAL_TYPE = "qalqan.turn.v1", "qalqan.trial.v1"
+TURN_TYPE, TRIAL_TYPE = "qalqan.TurnTold.v1", "qalqan.trial.v1"
 
 TYPES = frozenset(kind.name for kind in EVENTS.values()) | {TURN}
 
@@ -64,7 +64,7 @@ class Message:
     body: str
     """The same as a webhook is sent it."""
     states: frozenset[str]
-    """Whom it concerns: the state that says it, and the affected state of its request; of a turn, whose it is."""
+    """Whom it concerns: the state that says it, and the affected state of its request; of a turn, who is told."""
     request_id: str | None
     level: int = 0
     """Of a turn: how often it was told before."""
@@ -77,10 +77,10 @@ class Message:
         turn = event["data"] if event["type"] == TURN_TYPE else None
         return cls(
             key=f"{event['source']} {event['id']}",
-            name=name[1] if name else event["type"],
+            name=TURN if turn else name[1] if name else event["type"],
             event=event,
             body=entry.body,
-            states=frozenset({turn["state"]}) if turn else entry.states,
+            states=frozenset(turn["to"]) if turn else entry.states,
             request_id=event.get("subject") if "mode" in event else None,
             level=turn["level"] if turn else 0,
         )
@@ -89,22 +89,6 @@ class Message:
     def mode(self) -> str | None:
         """`actual`, `exercise`, `test`; None: it is about no request."""
         return self.event.get("mode")
-
-
-def announcement(source: str, turn: Mapping[str, Any]) -> str:
-    """A turn (as `GET /turns` shows it) as a structured CloudEvent; each time that it is told is another event."""
-    event = {
-        "specversion": "1.0",
-        "id": f"{turn['turn_id']}/{turn['level']}",
-        "source": source,
-        "type": TURN_TYPE,
-        "subject": turn["request_id"],
-        "time": turn["told_at"][-1],
-        "datacontenttype": "application/json",
-        "mode": turn["mode"],
-        "data": turn,
-    }
-    return json.dumps(event)
 
 
 def trial(source: str, identity: str, at: str) -> str:

@@ -245,20 +245,29 @@ async def release(pool: Database, holder: str) -> None:
     await pool.execute("update dispatcher set until = now() where holder = $1", holder)
 
 
-_ANNOUNCE = """
-with said as (insert into announcement (body) values ($1) returning number)
+async def unspread(pool: Database, limit: int) -> list[Entry]:
+    """Announcements of which no delivery stands yet, the oldest first."""
+    rows = await pool.fetch("select number, body from announcement where not spread order by number limit $1", limit)
+    return [Entry(row["number"], row["body"]) for row in rows]
+
+
+_SPREAD = """
+with said as (
+    update announcement set spread = true where number = any($1::bigint[]) and not spread returning number
+)
 insert into delivery (subscription_id, kind, number, state, attempts, due_at, due_since)
-select wanted.subscription_id, 'announcement', said.number, 'waiting', 0,
-    now() + wanted.due_in_s * interval '1 second', now() + wanted.due_in_s * interval '1 second'
-from said, unnest($2::text[], $3::float8[]) wanted (subscription_id, due_in_s)
-join subscription using (subscription_id)
+select w.subscription_id, 'announcement', w.number, 'waiting', 0,
+    now() + w.due_in_s * interval '1 second', now() + w.due_in_s * interval '1 second'
+from unnest($2::text[], $3::bigint[], $4::float8[]) w (subscription_id, number, due_in_s)
+join said using (number) join subscription using (subscription_id)
+on conflict do nothing
 """
 
 
-async def announce(pool: Database, body: str, wanted: Mapping[str, float]) -> None:
-    """Something that is no public event, to be told to these subscriptions in so many seconds."""
-    await pool.execute(_ANNOUNCE, body, list(wanted), list(wanted.values()))
-    await tell(pool)
+async def spread(pool: Database, numbers: Sequence[int], wanted: Sequence[tuple[str, int, float]]) -> None:
+    """Announcements become deliveries: to which subscription, which of them, in how many seconds."""
+    columns = [list(column) for column in zip(*wanted, strict=True)] if wanted else [[], [], []]
+    await pool.execute(_SPREAD, list(numbers), *columns)
 
 
 _DELIVERIES = """

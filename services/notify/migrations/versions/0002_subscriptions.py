@@ -30,8 +30,10 @@ STATEMENTS = (
     """create table announcement (                   -- what is told beside public events: it is a state's turn
         number bigint generated always as identity primary key,
         at     timestamptz not null default now(),
-        body   text not null                          -- a structured CloudEvent, JSON
+        body   text not null,                         -- a structured CloudEvent, JSON
+        spread boolean not null default false         -- whether a delivery stands for each that wants it
     )""",
+    "create index on announcement (number) where not spread",
     """create table delivery (
         subscription_id text not null references subscription on delete cascade,
         kind            text not null check (kind in ('event', 'announcement')),
