@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import asyncpg
 
-from chassis.database import Pool
+from chassis.database import AT_LEISURE, Pool
 from chassis.ledger import Database
 from services.notify.domain.entry import Entry
 from services.notify.domain.subscription import Filter
@@ -175,8 +175,9 @@ async def tell(pool: Database) -> None:
     await pool.execute(f"select pg_notify('{CHANNEL}', '')")
 
 
-_RECORD = """
-with outcome as (
+# A crash of the database that forgets the last of it has the same sent again, under the same ids.
+_RECORD = f"""
+with {AT_LEISURE}, outcome as (
     select o.* from unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::int[], $6::float8[], $7::int[],
         $8::text[], $9::int[]) o (subscription_id, kind, number, state, attempts, due_in_s, status, error, took_ms)
     join subscription using (subscription_id)       -- unless it was taken away meanwhile
@@ -192,7 +193,7 @@ with outcome as (
         status = excluded.status, error = excluded.error, took_ms = excluded.took_ms
         where d.state = 'waiting' or excluded.state = 'delivered'     -- who was frozen takes nothing back
 )
-update place p set seq = n.seq from unnest($10::text[], $11::bigint[]) n (subscription_id, seq)
+update place p set seq = n.seq from at_leisure, unnest($10::text[], $11::bigint[]) n (subscription_id, seq)
 where p.subscription_id = n.subscription_id and p.seq < n.seq
 """
 
