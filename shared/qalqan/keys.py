@@ -94,29 +94,29 @@ Office = Annotated[
     Path | None,
     typer.Option("--by", help="The Secretariat's key; without it, the one of the development network that runs."),
 ]
+Trusted = Annotated[Path | None, typer.Option("--root", help="root.json; without it, the running system's.")]
+Url = Annotated[
+    str | None, typer.Option("--url", help="The secretariat service's address; without it, the running system's.")
+]
 
 
 @app.command()
 def claim(
     file: Annotated[Path, typer.Argument(help="The private key; it stays here.")],
     state: Annotated[str, typer.Option("--as", help="The state whose key it is: KZ.")],
-    root: Annotated[
-        Path | None, typer.Option(help="root.json of the network; without it, the running system's.")
-    ] = None,
+    root: Trusted = None,
 ) -> None:
     """Print what the Secretariat needs to register a key: whose it is said to be, and the proof that one has it."""
     from qalqan import enrolment
     from qalqan.complaints import why_unreadable
-    from qalqan.registry import Root
-    from qalqan.runinfo import home
+    from qalqan.reach import BadInput, root_of
 
     if not _STATE.fullmatch(state):
         _stop(f"{state}: not a state's code such as KZ or TRNC")
-    root = root or home() / "root.json"
     try:
-        network = Root.load(root).network
-    except (OSError, ValueError) as error:
-        _stop(f"{root}: {why_unreadable(error)}")
+        network = root_of(root).network
+    except BadInput as error:
+        _stop(str(error))
     try:
         key = read_key(file)
     except (OSError, ValueError) as error:
@@ -132,6 +132,8 @@ def register(
     ],
     days: Annotated[int | None, typer.Option(min=1, help="For how long; without it, until it is revoked.")] = None,
     by: Office = None,
+    root: Trusted = None,
+    url: Url = None,
 ) -> None:
     """For the Secretariat: register a key that a state claims, from now on.
 
@@ -150,7 +152,7 @@ def register(
     now = datetime.now(UTC).replace(microsecond=0)
     until = None if days is None else now + timedelta(days=days)
     typed: list[Scope] = [scope for scope in get_args(Scope) if scope in named]
-    _at_the_register(by, lambda registrar: registrar.register(claimed, typed, now, until), "registered")
+    _at_the_register(by, root, url, lambda registrar: registrar.register(claimed, typed, now, until), "registered")
 
 
 @app.command()
@@ -158,13 +160,17 @@ def revoke(
     key_id: Annotated[str, typer.Argument(help="64 hex digits, as `qalqan keys show` has it.")],
     reason: Annotated[str, typer.Option(help="Why; everybody can read it.")],
     by: Office = None,
+    root: Trusted = None,
+    url: Url = None,
 ) -> None:
     """For the Secretariat: take a key out of use, from now on and for ever."""
-    _at_the_register(by, lambda registrar: registrar.revoke(key_id, reason), "revoked")
+    _at_the_register(by, root, url, lambda registrar: registrar.revoke(key_id, reason), "revoked")
 
 
-def _at_the_register(by: Path | None, act: "Callable[[Registrar], Awaitable[str]]", done: str) -> None:
-    """Runs an act of the Secretariat on the running system, and says what came of it."""
+def _at_the_register(
+    by: Path | None, root: Path | None, url: str | None, act: "Callable[[Registrar], Awaitable[str]]", done: str
+) -> None:
+    """Runs an act of the Secretariat, and says what came of it."""
     import logging
 
     import httpx2
@@ -173,26 +179,26 @@ def _at_the_register(by: Path | None, act: "Callable[[Registrar], Awaitable[str]
     from qalqan.client import Client, Doubtful
     from qalqan.complaints import why_unreadable
     from qalqan.enrolment import NotEnrolled, Registrar
+    from qalqan.reach import BadInput, address, kafka, root_of
     from qalqan.runinfo import NotRunning, RunInfo
 
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # what matters is raised
 
-    async def run(running: RunInfo) -> str:
-        async with Client.connect(running) as client:
-            return await act(Registrar(client, running.http["secretariat"], key))
+    async def run() -> str:
+        async with Client(kafka(), root=root_of(root)) as client:
+            return await act(Registrar(client, address(url, "secretariat"), key))
 
     try:
-        running = RunInfo.load()
-        office = by or Path(running.keys) / "offices" / "secretariat.pem"
+        office = by or Path(RunInfo.load().keys) / "offices" / "secretariat.pem"
         try:
             key = read_key(office)
         except (OSError, ValueError) as error:
             _stop(f"{office}: {why_unreadable(error)}")
-        typer.echo(f"{done}: {asyncio.run(run(running))}")
+        typer.echo(f"{done}: {asyncio.run(run())}")
     except NotEnrolled as error:
         typer.echo(f"not {done}: {error}", err=True)
         raise typer.Exit(1) from error
-    except (NotRunning, Doubtful, KafkaError, OSError, ValueError, httpx2.TransportError) as error:
+    except (NotRunning, BadInput, Doubtful, KafkaError, ValueError, httpx2.TransportError) as error:
         _stop(f"not {done}: {error}")
 
 

@@ -8,11 +8,11 @@ from pathlib import Path
 from deploy.local.stack import Stack
 
 
-async def qalqan(system: Stack, *arguments: str | Path) -> tuple[int, str, str]:
+async def qalqan(system: Stack, *arguments: str | Path, **environment: str) -> tuple[int, str, str]:
     """Runs `qalqan` with the system's home: its exit code, what it printed, what it complained about."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "qalqan.cli", *map(str, arguments)),
-        env={**os.environ, "QALQAN_HOME": str(system.home)},
+        env={**os.environ, "QALQAN_HOME": str(system.home), **environment},
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )

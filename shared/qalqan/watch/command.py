@@ -12,22 +12,17 @@ from typing import Annotated
 
 import typer
 from aiokafka.errors import KafkaError
-from pydantic import ValidationError
 
-from qalqan.access import VARIABLES, Access
-from qalqan.complaints import why_unreadable
-from qalqan.registry import Root
-from qalqan.runinfo import NotRunning, RunInfo, home
+from qalqan.access import VARIABLES
+from qalqan.reach import BadInput, address, root_of
+from qalqan.reach import kafka as kafka_of_here
+from qalqan.runinfo import NotRunning, RunInfo
 from qalqan.watch.log import from_kafka
 from qalqan.watch.online import Address, Find, Refused, from_stream
 from qalqan.watch.show import Show, encodable, show_on, to_stderr
 from qalqan.watch.sighting import Sighting, Wanted, name_of
 
 MODES = ("actual", "exercise", "test")
-
-
-class BadInput(ValueError):
-    """What the person gave cannot be watched; the text says what."""
 
 
 def watch(
@@ -55,9 +50,9 @@ def watch(
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # what matters is raised
     try:
         wanted = _wanted(request or [], state or [], type or [], mode or [])
-        trusted = _root(root)
+        trusted = root_of(root)
         if kafka:
-            sightings = from_kafka(_access(), trusted, from_beginning=from_beginning, tell=to_stderr)
+            sightings = from_kafka(kafka_of_here(), trusted, from_beginning=from_beginning, tell=to_stderr)
         else:
             find = _finder(url, token)
             sightings = from_stream(find, trusted, wanted, from_beginning=from_beginning, tell=to_stderr)
@@ -101,46 +96,21 @@ def _wanted(requests: list[str], states: list[str], types: list[str], modes: lis
     return Wanted(requests, states, [name for name in names.values() if name is not None], modes)
 
 
-def _root(path: Path | None) -> Root:
-    path = path or home() / "root.json"
-    try:
-        return Root.load(path)
-    except (OSError, ValueError) as error:
-        raise BadInput(
-            f"{path}: {why_unreadable(error)}; it is root.json of a network, which `--root` names"
-        ) from error
-
-
-def _access() -> Access:
-    """Kafka of the environment, where it names one; else of run.json."""
-    if not os.environ.get(VARIABLES["bootstrap_servers"]):
-        return RunInfo.load().access()
-    try:
-        return Access.of(os.environ)
-    except ValidationError as error:
-        raise BadInput(f"{', '.join(VARIABLES.values())}: {why_unreadable(error)}") from error
-
-
 def _finder(url: str | None, token: str | None) -> Find:
-    """Where notify is: as told, or as run.json has it at each attempt. NotRunning: it has nothing now."""
+    """Where notify is: as told, or as run.json has it at each attempt. NotRunning, BadInput: nowhere now."""
     if url is not None:
-        if not url.startswith(("http://", "https://")):
-            raise BadInput(f"--url {url}: not an address such as https://notify.example")
-        told = Address(url.rstrip("/"), token or "")
+        told = Address(address(url, "notify"), token or "")
         return lambda: told
 
     def now() -> Address:
-        run = RunInfo.load()
-        if run.dashboard is None:
-            raise NotRunning("notify does not run (run.json names no dashboard)")
-        return Address(run.dashboard.rstrip("/"), token or run.token or "")
+        return Address(address(None, "notify"), token or RunInfo.load().token or "")
 
     now()
 
     def find() -> Address | None:
         try:
             return now()
-        except NotRunning:
+        except (NotRunning, BadInput):
             return None
 
     return find
