@@ -16,6 +16,7 @@ from tests.bench.figures import Figure, show
 from tests.bench.ground import Ground, progress, standing
 from tests.bench.line import last_vote_to_authorized, request_to_ballot
 from tests.bench.memory import idle_memory_mb
+from tests.bench.paint import page_painted
 from tests.bench.quix import votes_per_second_vs_quix
 from tests.bench.readers import stream_readers
 from tests.bench.recovery import recovery_s
@@ -28,6 +29,7 @@ ON_A_RUNNING_SYSTEM: dict[str, Callable[[Ground], Awaitable[list[Figure]]]] = {
     "last_vote_to_authorized": last_vote_to_authorized,
     "request_to_ballot": request_to_ballot,
     "stream_readers": stream_readers,
+    "page_painted": page_painted,
     "votes_per_second": votes_per_second,
     "votes_per_second_vs_quix": votes_per_second_vs_quix,
 }

@@ -5,6 +5,7 @@ from typing import Any
 
 from playwright.async_api import expect
 
+from qalqan.client import Ballot
 from tests.browser.acts import card, pledged, raised, section, voted
 from tests.browser.conftest import Open
 from tests.conftest import Party
@@ -81,14 +82,9 @@ async def test_a_request_is_shown_whole(open_page: Open, states: Party, new_requ
     await expect(events.first).to_contain_text("Signed by AZ")
     await events.first.get_by_role("button").click()
     await expect(events.first.locator("pre")).to_contain_text('"quantity": 2')
-    await voted_late_is_seen(page_events=events, expected=12)
-
-
-async def voted_late_is_seen(page_events: Any, expected: int) -> None:
-    """What is open stays open when the view is drawn anew: the page ticks, nothing is lost."""
-    await page_events.page.wait_for_timeout(1_200)
-    await expect(page_events).to_have_count(expected)
-    await expect(page_events.first.locator("pre")).to_be_visible()
+    await page.wait_for_timeout(1_200)  # what is open stays open when all is drawn anew
+    await expect(events).to_have_count(12)
+    await expect(events.first.locator("pre")).to_be_visible()
 
 
 async def test_a_turn_is_acknowledged(open_page: Open, states: Party, new_request: Made) -> None:
@@ -100,6 +96,34 @@ async def test_a_turn_is_acknowledged(open_page: Open, states: Party, new_reques
     await turn.get_by_role("button", name="Acknowledge: KZ to vote").click()
     await expect(turn).to_contain_text("Acknowledged by")
     await expect(turn.get_by_role("button")).to_have_count(0)
+
+
+async def test_the_streams_show_how_the_system_is(open_page: Open, states: Party, new_request: Made) -> None:
+    """Each service, its lanes, who reads as a group, how long effects take; and what was refused, with its original."""
+    data = new_request()
+    ballot = await raised(states, data)
+    page = await open_page("/streams")
+    await expect(section(page, "Services").locator(".tile.ready")).to_have_count(5)
+    await expect(section(page, "Lanes").locator("tbody tr")).to_have_count(5)
+    effect = section(page, "From event to effect").locator("tbody tr", has_text="consensus").filter(has_text="requests")
+    await expect(effect).to_contain_text("ms")
+    group = section(page, "Consumer groups").locator("tr", has_text="qalqan.consensus")
+    await expect(group).to_contain_text("Stable")
+    await group.get_by_role("button").click()
+    await expect(section(page, "Consumer groups").locator(".partitions")).to_contain_text("inbox.votes")
+
+    sent = await states["HU"].submit("VoteCast", vote_of(ballot, "HU"))
+    place = f"{sent.topic}/{sent.partition}/{sent.offset}"
+    rejection = section(page, "Rejections").locator(".rejection", has_text=place)
+    await expect(rejection).to_contain_text("not-eligible")
+    await rejection.get_by_role("button").click()
+    await expect(rejection.locator("pre").last).to_contain_text('"state": "HU"')
+
+
+def vote_of(ballot: Ballot, state: str) -> dict[str, Any]:
+    """The vote of a state that is not on the roll."""
+    vote = {"request_id": ballot.request_id, "ballot_id": ballot.ballot_id, "round": ballot.round}
+    return vote | {"state": state, "sequence": 1, "position": "approve"}
 
 
 async def test_a_token_is_pasted_taken_from_the_address_and_refused(open_page: Open, run: Any) -> None:

@@ -97,7 +97,7 @@ function detail({ event, signature, data, topic }, title) {
     { class: "detail" },
     signature.key_id &&
       h("p", { class: "key" }, t("signature.key"), " ", h("code", {}, signature.key_id), " · ", topic),
-    h("pre", { tabindex: "0", role: "region", "aria-label": t("event.data", { event: title }) }, h("bdi", {}, text)),
+    h("pre", { tabindex: "0", role: "group", "aria-label": t("event.data", { event: title }) }, h("bdi", {}, text)),
   );
 }
 

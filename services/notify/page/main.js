@@ -160,12 +160,15 @@ skip.addEventListener("click", (event) => {
   event.preventDefault(); // the fragment is the view's
   main.focus();
 });
-document.body.append(
-  skip,
-  banner,
-  h("header", { class: "top" }, h("a", { class: "brand", href: "#/" }, logo(), t("product")), nav, connection, who),
-  main,
+const bar = h(
+  "div",
+  { class: "frame" },
+  h("a", { class: "brand", href: "#/" }, logo(), t("product")),
+  nav,
+  connection,
+  who,
 );
+document.body.append(skip, h("header", { class: "top" }, banner, bar), main);
 takeFromAddress();
 window.addEventListener("hashchange", () => {
   takeFromAddress();

@@ -119,7 +119,7 @@ export class Opened {
 export function table(caption, columns, rows, { note = null, className = "" } = {}) {
   return h(
     "div",
-    { class: `table ${className}`, tabindex: "0", role: "region", "aria-label": caption },
+    { class: `table ${className}`, tabindex: "0", role: "group", "aria-label": caption },
     h(
       "table",
       {},

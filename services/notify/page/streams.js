@@ -3,11 +3,13 @@
 import { get } from "./api.js";
 import { eachFrame, h, patchChildren, written } from "./dom.js";
 import { facts, Opened, opener, table, words } from "./parts.js";
-import { count, megabytes, milliseconds, number, parts, t, word } from "./strings.js";
-import { exact, since, when } from "./time.js";
+import { count, megabytes, milliseconds, number, parts, t } from "./strings.js";
+import { exact, when } from "./time.js";
 
 const EVERY_MS = 2_000;
 const REJECTIONS = 25;
+const REJECTIONS_KEPT = 500;
+const REJECTIONS_EVERY = 3; // their originals are large
 
 /** Shows the streams in `root` until `stop`. */
 export function streams(root, frame) {
@@ -17,6 +19,8 @@ export function streams(root, frame) {
   let rejections = [];
   let older = null;
   let timer = null;
+  let turn = 0;
+  let rejectedBefore = 0;
 
   const body = h("div", { class: "streams" });
   root.append(body);
@@ -30,12 +34,12 @@ export function streams(root, frame) {
 
   async function read() {
     try {
-      const [now, newest] = await Promise.all([
-        get("/streams", {}, reading.signal),
-        get("/rejections", { limit: REJECTIONS }, reading.signal),
-      ]);
-      standing = now;
-      join(newest);
+      standing = await get("/streams", {}, reading.signal);
+      const counted = refused(standing.services);
+      if (turn++ % REJECTIONS_EVERY === 0 || counted !== rejectedBefore) {
+        join(await get("/rejections", { limit: REJECTIONS }, reading.signal));
+      }
+      rejectedBefore = counted;
       frame.connection("live");
       paint();
     } catch (error) {
@@ -50,7 +54,7 @@ export function streams(root, frame) {
   function join(page) {
     const known = new Set(rejections.map((each) => each.seq));
     const fresh = page.items.filter((each) => !known.has(each.seq));
-    if (fresh.length === page.items.length) {
+    if (fresh.length === page.items.length || rejections.length > REJECTIONS_KEPT) {
       rejections = page.items;
       older = page.next;
     } else rejections = [...fresh, ...rejections];
@@ -86,12 +90,14 @@ function draw(standing, rejections, older, opened) {
     "div",
     {},
     title,
+    !standing.kafka.answers &&
+      h("p", { class: "loud", role: "alert" }, t("streams.kafka.silent"), " ", written(standing.kafka.detail ?? "")),
     section("streams.services", h("ul", { class: "tiles" }, standing.services.map(tile))),
     h(
       "div",
       { class: "pair" },
       section("streams.effect", effects(standing.services)),
-      section("streams.groups", groups(standing.groups, opened)),
+      section("streams.groups", groups(standing.groups, opened), leftOut(standing.kafka)),
     ),
     section("streams.lanes", lanes(standing.services)),
     section("streams.rejections", rejected(rejections, older, opened)),
@@ -104,48 +110,56 @@ function section(title, ...children) {
 
 function tile(service) {
   const health = !service.answers ? "silent" : service.ready ? "ready" : "not-ready";
-  const total = Object.values(service.rejected ?? {}).reduce((sum, n) => sum + n, 0);
+  const known = (value, shown) => (value === null || value === undefined ? t("none") : shown(value));
   return h(
     "li",
-    { "data-key": service.service, class: `tile ${health}` },
+    { "data-key": service.address, class: `tile ${health}` },
     h("h3", {}, service.service),
     h("p", { class: "health" }, t(`streams.${health}`)),
+    service.detail && h("p", { class: "note" }, written(service.detail)),
     service.answers &&
       facts([
-        [t("streams.published"), t("streams.per-s", { n: number(service.published_per_s ?? 0) })],
-        [t("streams.lag"), number(service.lag ?? 0)],
-        [t("streams.parked"), number(service.parked ?? 0)],
-        [t("streams.outbox"), service.outbox_age_s === null ? t("none") : milliseconds(1000 * service.outbox_age_s)],
-        [t("streams.rejected"), number(total)],
-        [t("streams.memory"), service.memory_bytes ? megabytes(service.memory_bytes) : t("none")],
+        [t("streams.published"), known(service.published_per_s, perSecond)],
+        [t("streams.lag"), known(service.lag, number)],
+        [t("streams.parked"), known(service.parked, number)],
+        [t("streams.outbox"), known(service.outbox_age_s, (s) => milliseconds(1000 * s))],
+        [t("streams.rejected"), number(refused([service]))],
+        [t("streams.memory"), known(service.memory_bytes, megabytes)],
       ]),
   );
 }
 
+function refused(services) {
+  return services.flatMap((service) => Object.values(service.rejected)).reduce((sum, n) => sum + n, 0);
+}
+
+function perSecond(n) {
+  return t("streams.per-s", { n: number(n) });
+}
+
 function effects(services) {
-  const rows = services.flatMap((service) =>
-    Object.entries(service.effect ?? {}).map(([topic, effect]) => [service.service, topic, effect]),
-  );
+  const rows = services.flatMap((service) => Object.keys(service.effect).map((topic) => [service, topic]));
   if (!rows.length) return h("p", { class: "nothing" }, t("streams.effect.none"));
-  const figure = (ms) => h("td", { class: "number" }, ms === null ? t("none") : milliseconds(ms));
+  const figure = (ms) => h("td", { class: "number" }, ms === null || ms === undefined ? t("none") : milliseconds(ms));
+  const columns = ["lately.p50", "lately.p99", "all.p50", "all.p99", "count"];
   return table(
     t("streams.effect"),
     [
       t("streams.service"),
       t("streams.topic"),
-      { name: "p50", number: true },
-      { name: "p99", number: true },
-      { name: t("streams.count"), number: true },
+      ...columns.map((name) => ({ name: t(`streams.${name}`), number: true })),
     ],
-    rows.map(([service, topic, effect]) =>
+    rows.map(([{ service, address, lately, effect }, topic]) =>
       h(
         "tr",
-        { "data-key": `${service} ${topic}` },
+        { "data-key": `${address} ${topic}` },
         h("th", { scope: "row" }, service),
         h("td", {}, topic),
-        figure(effect.p50_ms),
-        figure(effect.p99_ms),
-        h("td", { class: "number" }, number(effect.count)),
+        figure(lately[topic]?.p50_ms),
+        figure(lately[topic]?.p99_ms),
+        figure(effect[topic].p50_ms),
+        figure(effect[topic].p99_ms),
+        h("td", { class: "number" }, number(effect[topic].count)),
       ),
     ),
     { note: t("streams.effect.what") },
@@ -153,7 +167,7 @@ function effects(services) {
 }
 
 function lanes(services) {
-  const numbers = [...new Set(services.flatMap((service) => (service.lanes ?? []).map((lane) => lane.partition)))].sort(
+  const numbers = [...new Set(services.flatMap((service) => service.lanes.map((lane) => lane.partition)))].sort(
     (a, b) => a - b,
   );
   if (!numbers.length) return h("p", { class: "nothing" }, t("none"));
@@ -161,12 +175,12 @@ function lanes(services) {
     t("streams.lanes"),
     [t("streams.service"), ...numbers.map((n) => ({ name: String(n), number: true }))],
     services
-      .filter((service) => service.lanes?.length)
+      .filter((service) => service.lanes.length)
       .map((service) => {
         const byNumber = new Map(service.lanes.map((lane) => [lane.partition, lane]));
         return h(
           "tr",
-          { "data-key": service.service },
+          { "data-key": service.address },
           h("th", { scope: "row" }, service.service),
           numbers.map((n) => laneCell(byNumber.get(n))),
         );
@@ -177,15 +191,15 @@ function lanes(services) {
 
 function laneCell(lane) {
   if (!lane) return h("td", { class: "number" }, t("none"));
-  const lag = Object.values(lane.lag ?? {}).reduce((sum, n) => sum + n, 0);
-  const details = Object.entries(lane.lag ?? {})
+  const lag = Object.values(lane.lag).reduce((sum, n) => sum + n, 0);
+  const details = Object.entries(lane.lag)
     .map(([topic, n]) => `${topic}: ${n}`)
     .join("\n");
   return h(
     "td",
     { class: `number ${lag > 100 ? "behind" : lag > 0 ? "busy" : ""}`, title: details },
     h("strong", {}, number(lag)),
-    h("small", {}, t("streams.per-s", { n: number(lane.rate_per_s ?? 0) })),
+    h("small", {}, lane.rate_per_s === null ? t("none") : perSecond(lane.rate_per_s)),
   );
 }
 
@@ -208,7 +222,7 @@ function groups(all, opened) {
         { "data-key": key },
         h("th", { scope: "row" }, written(group.group)),
         h("td", {}, group.state),
-        h("td", { class: "number" }, number(group.members)),
+        h("td", { class: "number" }, group.members === null ? t("none") : number(group.members)),
         h("td", { class: `number ${group.lag > 100 ? "behind" : ""}` }, number(group.lag)),
         h(
           "td",
@@ -229,6 +243,10 @@ function groups(all, opened) {
   );
 }
 
+function leftOut(kafka) {
+  return kafka.left_out > 0 && h("p", { class: "note" }, count("streams.groups.left-out", kafka.left_out));
+}
+
 function partitions(all) {
   return h(
     "ul",
@@ -238,8 +256,8 @@ function partitions(all) {
         "li",
         {},
         h("span", {}, `${each.topic} ${each.partition}`),
-        h("strong", { class: each.lag > 0 ? "busy" : null }, number(each.lag)),
-        h("small", {}, `${number(each.offset)} / ${number(each.end)}`),
+        h("strong", { class: each.lag > 0 ? "busy" : null }, each.lag === null ? t("none") : number(each.lag)),
+        h("small", {}, `${number(each.offset)} / ${each.end === null ? t("none") : number(each.end)}`),
       ),
     ),
   );
@@ -285,7 +303,7 @@ function original(found) {
   if (!found) return h("p", { class: "nothing" }, t("streams.original.none"));
   const lines = (found.headers ?? []).map(([name, value]) => `${name}: ${value ?? ""}`);
   const text = (content) =>
-    h("pre", { tabindex: "0", role: "region", "aria-label": t("streams.original") }, h("bdi", {}, content));
+    h("pre", { tabindex: "0", role: "group", "aria-label": t("streams.original") }, h("bdi", {}, content));
   return h(
     "div",
     { class: "detail" },

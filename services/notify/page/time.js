@@ -39,19 +39,26 @@ function ticking(instant, kind) {
 
 function show(element) {
   const off = Date.parse(element.dateTime) - nowMs();
-  const late = element.dataset.tick === "until" && off < 0;
-  const text =
-    element.dataset.tick === "since"
-      ? span(Math.max(0, -off))
-      : t(late ? "late" : "left", { span: span(Math.abs(off)) });
+  const isUntil = element.dataset.tick === "until";
+  const late = isUntil && off < 0;
+  const left = () => t(late ? "late" : "left", { span: span(Math.abs(off)) });
+  const text = isUntil ? left() : span(Math.max(0, -off));
   if (element.textContent !== text) element.textContent = text;
   element.classList.toggle("late", late);
-  element.classList.toggle("soon", element.dataset.tick === "until" && !late && off < SOON_MS);
+  element.classList.toggle("soon", isUntil && !late && off < SOON_MS);
 }
 
-/** Once a second: whatever ticks is set right. */
-export function tick(root = document) {
-  for (const element of root.querySelectorAll("time[data-tick]")) show(element);
+/** Whether an instant is past. */
+export function isLate(instant) {
+  return instant !== null && Date.parse(instant) < nowMs();
+}
+
+/** Once a second: whatever ticks is set right, and the line that it is the deadline of. */
+export function tick() {
+  for (const element of document.querySelectorAll("time[data-tick]")) {
+    show(element);
+    element.closest("[data-due]")?.classList.toggle("overdue", element.classList.contains("late"));
+  }
 }
 
 const UNITS = [

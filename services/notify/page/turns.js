@@ -4,7 +4,7 @@ import { get, post } from "./api.js";
 import { eachFrame, h, patchChildren, written } from "./dom.js";
 import { modeMark } from "./parts.js";
 import { parts, t } from "./strings.js";
-import { due, inWords, owed } from "./waits.js";
+import { due, inWords, overdue, owed } from "./waits.js";
 
 const EVERY_MS = 5_000;
 
@@ -88,7 +88,7 @@ function item(turn, mayAcknowledge) {
   const span = h(
     "span",
     { class: "span" },
-    due(turn),
+    h("span", overdue(turn), due(turn)),
     turn.level > 0 && h("span", { class: "level" }, t("turns.level", { n: turn.level })),
   );
   const label = t("turns.acknowledge.what", { what: `${inWords(turn)}, ${turn.title.slice(0, 80)}` });

@@ -3,7 +3,7 @@
 import { h } from "./dom.js";
 import { stateTag } from "./parts.js";
 import { count, parts, t } from "./strings.js";
-import { since, until } from "./time.js";
+import { isLate, since, until } from "./time.js";
 
 /** A list of what is waited for, the first `shown` of it. */
 export function waitList(waits, shown = Infinity) {
@@ -14,7 +14,12 @@ export function waitList(waits, shown = Infinity) {
     waits
       .slice(0, shown)
       .map((wait) =>
-        h("li", { "data-key": `${wait.kind} ${wait.state} ${wait.what}` }, h("span", {}, owed(wait)), due(wait)),
+        h(
+          "li",
+          { "data-key": `${wait.kind} ${wait.state} ${wait.what}`, ...overdue(wait) },
+          h("span", {}, owed(wait)),
+          due(wait),
+        ),
       ),
     rest > 0 && h("li", { class: "more" }, count("card.waits.more", rest)),
   );
@@ -38,4 +43,9 @@ function thing(what) {
 /** How long there is, or how long it has been. */
 export function due({ deadline, since: begun }) {
   return deadline ? until(deadline) : h("span", { class: "span" }, parts("wait.for", { span: since(begun) }));
+}
+
+/** What makes a line loud once its deadline is past. */
+export function overdue({ deadline }) {
+  return { "data-due": deadline !== null, class: isLate(deadline) ? "overdue" : null };
 }
