@@ -5,7 +5,7 @@
 | a state, `KZ` | public topics | `inbox.*` | `KZ.*` |
 | `reader` | public topics | nothing | `reader.*` |
 | a service, `pledge` | public topics, its inbox | what it owns, `rejections`, its inbox (ticks, HTTP) | its own |
-| `notify` | public topics | nothing | its own; and how far all others are (`GET /streams`) |
+| `notify` | public topics | nothing | its own; and how far all others are (`GET /streams`), `qalqan doctor` |
 
 Whatever stands nowhere here is refused: Kafka runs with `allow.everyone.if.no.acl.found=false`. Nobody but the runner's
 admin may make, change or delete a topic, a user or a rule. An idempotent producer needs no rule of its own: to be
@@ -93,6 +93,7 @@ class Operation(IntEnum):
     READ = 3
     WRITE = 4
     DESCRIBE = 8
+    DESCRIBE_CONFIGS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +125,7 @@ def rules() -> set[Acl]:
         found.add(allowed(service, Operation.READ, Resource.GROUP, f"qalqan.{service}"))
     # How far everybody is behind: members and offsets of all groups, the ends of all topics; no record of an inbox.
     found |= {allowed("notify", Operation.DESCRIBE, resource, _ALL) for resource in Resource}
+    found.add(allowed("notify", Operation.DESCRIBE_CONFIGS, Resource.TOPIC, _ALL))
     for service, (inbox, public) in OWNED.items():
         found.add(allowed(service, Operation.READ, Resource.TOPIC, inbox.name))
         found |= {allowed(service, Operation.WRITE, Resource.TOPIC, topic.name) for topic in (inbox, *public)}

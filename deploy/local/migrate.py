@@ -45,14 +45,15 @@ def migrate_all(database_url: str, services: Iterable[str]) -> None:
     services = list(services)
     at = asyncio.run(_revisions(database_url, services))
     for service in services:
-        if at[service] != _heads(migrations_of(service)):
+        if at[service] != heads_of(service):
             migrate(database_url, service)
 
 
-def _heads(migrations: Path) -> set[str]:
+def heads_of(service: str) -> set[str]:
+    """The revisions that a service's schema must be at. Raises CannotStart when this installation has none."""
     from alembic.script import ScriptDirectory
 
-    return set(ScriptDirectory(migrations).get_heads())
+    return set(ScriptDirectory(migrations_of(service)).get_heads())
 
 
 async def _revisions(database_url: str, services: list[str]) -> dict[str, set[str]]:

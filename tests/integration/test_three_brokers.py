@@ -31,6 +31,8 @@ from aiokafka.protocol.admin import DescribeClientQuotasRequest
 from chassis.recovery import written_by
 from deploy.local import acls
 from deploy.local.admin_protocol import CreateAcls
+from deploy.local.doctor import examine
+from deploy.local.doctor.system import System
 from deploy.local.errors import CannotStart
 from deploy.local.infrastructure import Infrastructure
 from deploy.local.roles import SERVICES
@@ -176,8 +178,10 @@ async def test_notify_alone_is_told_how_far_everybody_is(three: Stack, there: Ru
         await consumer.commit()
     async with httpx2.AsyncClient(timeout=PATIENCE_S) as http:
         shown = {"authorization": f"Bearer {there.token}"}
-        streams = (await http.get(f"{there.http['notify']}/streams", headers=shown)).json()
-    assert streams["kafka"]["answers"], streams["kafka"]
+        url = f"{there.http['notify']}/streams"
+        async with asyncio.timeout(PATIENCE_S):  # three handshakes take their time
+            while not (streams := (await http.get(url, headers=shown)).json())["groups"]:  # noqa: ASYNC110
+                await asyncio.sleep(0.2)
     lags = {group["group"]: group["lag"] for group in streams["groups"]}
     assert {f"qalqan.{service}" for service in SERVICES} <= set(lags)
     assert lags["KZ.watched"] > 0
@@ -192,6 +196,16 @@ async def test_notify_alone_is_told_how_far_everybody_is(three: Stack, there: Ru
             await asyncio.wait_for(consumer.getone(), PATIENCE_S)
     finally:
         await consumer.stop()
+
+
+async def test_doctor_finds_nothing_wrong(three: Stack) -> None:
+    """Three brokers, every topic's replicas and settings, asked as the user of notify."""
+    await until_whole(three)
+    findings = await examine(System.of(three.home))
+    assert [finding for finding in findings if finding.verdict == "wrong"] == []
+    seen = {finding.what: finding.seen for finding in findings}
+    assert seen["Kafka"].startswith("3 brokers")
+    assert "partitions and settings" in seen["topics"]
 
 
 def test_the_rules_are_those_of_the_design_and_of_the_handlers() -> None:

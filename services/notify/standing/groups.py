@@ -20,26 +20,32 @@ _REQUEST_TIMEOUT_MS = 3_000
 _MOST_GROUPS = 200
 _AT_ONCE = 8
 
+Clients = tuple[AIOKafkaAdminClient, AIOKafkaConsumer]
+
 
 class Groups:
-    """Connected when somebody asks first; a connection that failed is made anew at the next look."""
+    """Connected when somebody asks first, however long that takes: looks wait for no more than their time. A connection
+    that failed, or gave no answer, is made anew."""
 
     def __init__(self, kafka: Access, client_id: str) -> None:
         self._kafka = kafka
         self._client_id = f"{client_id}.streams"
-        self._clients: tuple[AIOKafkaAdminClient, AIOKafkaConsumer] | None = None
+        self._connecting: asyncio.Task[Clients] | None = None
         self._closing: set[asyncio.Task[None]] = set()
 
     async def look(self) -> tuple[list[GroupView], KafkaView]:
         """All groups by name, and whether Kafka answers."""
+        if self._connecting is None:
+            self._connecting = asyncio.create_task(self._connect(), name="streams' connection")
+        connecting = self._connecting
         try:
             async with asyncio.timeout(_PATIENCE_S):
-                admin, consumer = await self._connected()
-                return await _look(admin, consumer)
+                return await _look(*await asyncio.shield(connecting))
         except (KafkaError, OSError, TimeoutError) as error:
+            if connecting.done():
+                self._let_go()
             why = f"no answer within {_PATIENCE_S} s" if isinstance(error, TimeoutError) else str(error) or repr(error)
             log.warning("streams.kafka_unknown", error=why)
-            self._let_go()
             return [], KafkaView(answers=False, detail=why)
 
     async def close(self) -> None:
@@ -47,22 +53,31 @@ class Groups:
         self._let_go()
         await asyncio.gather(*self._closing)
 
-    async def _connected(self) -> tuple[AIOKafkaAdminClient, AIOKafkaConsumer]:
-        if self._clients is None:
-            admin = AIOKafkaAdminClient(
-                **self._kafka.options(), client_id=self._client_id, request_timeout_ms=_REQUEST_TIMEOUT_MS
-            )
-            consumer = member_consumer(self._kafka, self._client_id)
-            self._clients = admin, consumer
-            await asyncio.gather(admin.start(), consumer.start())
-        return self._clients
+    async def _connect(self) -> Clients:
+        admin = AIOKafkaAdminClient(
+            **self._kafka.options(), client_id=self._client_id, request_timeout_ms=_REQUEST_TIMEOUT_MS
+        )
+        consumer = member_consumer(self._kafka, self._client_id)
+        try:
+            await admin.start()
+            await consumer.start()
+        except BaseException:
+            await _close(admin, consumer)
+            raise
+        return admin, consumer
 
     def _let_go(self) -> None:
-        if self._clients is not None:
-            task = asyncio.create_task(_close(*self._clients), name="old connections")
+        connecting, self._connecting = self._connecting, None
+        if connecting is not None:
+            task = asyncio.create_task(_end(connecting), name="old connections")
             self._closing.add(task)
             task.add_done_callback(self._closing.discard)
-            self._clients = None
+
+
+async def _end(connecting: asyncio.Task[Clients]) -> None:
+    connecting.cancel()
+    with contextlib.suppress(KafkaError, OSError, asyncio.CancelledError):
+        await _close(*await connecting)
 
 
 async def _close(admin: AIOKafkaAdminClient, consumer: AIOKafkaConsumer) -> None:

@@ -20,23 +20,24 @@ Samples = Mapping[str, list[tuple[Mapping[str, str], float]]]
 class Replica:
     """One address, and what it told when it was asked before: rates are differences."""
 
-    def __init__(self, service: str, address: str) -> None:
+    def __init__(self, service: str, address: str, patience_s: float = _PATIENCE_S) -> None:
         self._service = service
         self._address = address
-        self._http = httpx2.AsyncClient(base_url=address, timeout=_PATIENCE_S, trust_env=False)
+        self._patience_s = patience_s
+        self._http = httpx2.AsyncClient(base_url=address, timeout=patience_s, trust_env=False)
         self._before: deque[Counted] = deque()
 
     async def look(self) -> ServiceView:
         """How it stands now. It is given little time: one that is frozen takes its connections and says nothing."""
         try:
-            async with asyncio.timeout(_PATIENCE_S):
+            async with asyncio.timeout(self._patience_s):
                 health, metrics = await asyncio.gather(self._http.get("/health"), self._http.get("/metrics"))
             metrics.raise_for_status()
             ready = health.status_code == 200
             return self._view(samples_of(metrics.text), ready, None if ready else "it is not ready yet")
         except (httpx2.HTTPError, TimeoutError, ValueError) as error:
             timed_out = isinstance(error, TimeoutError | httpx2.TimeoutException)
-            why = f"no answer within {_PATIENCE_S} s" if timed_out else str(error) or type(error).__name__
+            why = f"no answer within {self._patience_s} s" if timed_out else str(error) or type(error).__name__
             return ServiceView(service=self._service, address=self._address, answers=False, ready=False, detail=why)
 
     async def close(self) -> None:
