@@ -76,17 +76,22 @@ def run(ground: Infrastructure, service: str) -> Rebuilt:
     }
     settings = Settings(**given)
     module = importlib.import_module(f"services.{service}.main")
-    rest = asyncio.run(_clear(ground.database_url, service, module, settings))
+    carry_over = getattr(module, "carry_over", None)
+    rest = asyncio.run(_clear(ground.database_url, service, module, settings, keeps=carry_over is not None))
     if rest:
         _say(f"{rest} events that were committed, and perhaps not published, are published.")
     migrate(ground.database_url, service)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as bars:
         found: Rebuilt = asyncio.run(_fill(module, settings, bars))
+    if carry_over is not None:
+        kept = asyncio.run(_carry(ground.database_url, service, carry_over))
+        _say(f"{kept} subscriptions are kept, each from where it had been told.")
     return found
 
 
-async def _clear(url: str, service: str, module: Any, settings: Settings) -> int:
+async def _clear(url: str, service: str, module: Any, settings: Settings, keeps: bool) -> int:
+    """Takes the old tables away, or (`keeps`) aside until what no topic tells again has been carried over."""
     owner = await asyncpg.connect(url)
     try:
         role = role_of(service)
@@ -98,10 +103,30 @@ async def _clear(url: str, service: str, module: Any, settings: Settings) -> int
                 rest = await module.build(settings).publish_rest()
             except asyncpg.PostgresError as error:
                 _say(f"The old tables cannot be read ({error}): what they held unpublished, if anything, is lost.")
-        await owner.execute(f"drop schema if exists {service} cascade")
+        is_there = await owner.fetchval("select to_regnamespace($1)", service) is not None
+        if keeps and is_there and await owner.fetchval("select to_regnamespace($1)", _aside(service)) is None:
+            await owner.execute(f"alter schema {service} rename to {_aside(service)}")
+        else:  # what stands aside is from before a rebuild that was cut short
+            await owner.execute(f"drop schema if exists {service} cascade")
         return rest
     finally:
         await owner.close()
+
+
+async def _carry(url: str, service: str, carry_over: Any) -> int:
+    owner = await asyncpg.connect(url)
+    try:
+        kept = 0
+        if await owner.fetchval("select to_regnamespace($1)", _aside(service)) is not None:
+            kept = await carry_over(owner, _aside(service), service)
+            await owner.execute(f"drop schema {_aside(service)} cascade")
+        return kept
+    finally:
+        await owner.close()
+
+
+def _aside(service: str) -> str:
+    return f"{service}_before"
 
 
 async def _fill(module: Any, settings: Settings, bars: Progress) -> Any:

@@ -1,6 +1,7 @@
 """Kafka in: every public topic, into the stream."""
 
 import asyncio
+import math
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -42,6 +43,13 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]
             lag[tp.partition][tp.topic] = max(0, self._bus.end(tp.topic, tp.partition) - reached)
             next_offsets[tp.partition][tp.topic] = reached
         return [LaneStanding(partition, topics, reached=next_offsets[partition]) for partition, topics in lag.items()]
+
+    @property
+    def behind(self) -> float:
+        """How many records it has still to read; infinitely many before it has begun."""
+        if not self.ready.is_set():
+            return math.inf
+        return sum(max(0, self._bus.end(tp.topic, tp.partition) - reached) for tp, reached in self._reached.items())
 
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
         """Nothing is held."""

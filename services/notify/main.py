@@ -33,8 +33,11 @@ from services.notify.rebuild import rebuild
 from services.notify.settings import DeliverySettings, StandingSettings
 from services.notify.standing import Overview
 from services.notify.store import events
+from services.notify.store.carried import carry_over
 from services.notify.stream import Stream
 from services.notify.turns import Turns
+
+__all__ = ["build", "carry_over"]
 
 NAME = "notify"
 
@@ -76,7 +79,9 @@ class NotifyService:
                 "board": board.follow,
                 "keeping the board": board.keep,
                 "delivery": delivery.run,
-                "turns": Turns(pool, board, parts.follower.registry.network).tell,
+                "turns": Turns(
+                    pool, board, lambda: intake.behind + stream.end - board.seq, parts.follower.registry.network
+                ).tell,
             }
             tasks = [asyncio.create_task(work(), name=name) for name, work in works.items()]
             for task in tasks:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 import structlog
@@ -22,21 +23,25 @@ TYPE = "qalqan.TurnTold.v1"
 """Of what subscribers are sent. It is no public event and not signed: a reminder of what public events say."""
 _LOOK_AGAIN_S = 1.0
 _AT_ONCE = 200
+_BEHIND = 200
+"""Records. Who is further behind would tell of what has been done meanwhile: after a long pause, or a rebuild."""
 
 
 class Turns:
-    """Tells what is due. Any number of replicas may: each word is said once."""
+    """Tells what is due. Any number of replicas may: each word is said once. `behind`: records that are to be read."""
 
-    def __init__(self, pool: Pool, board: Board, network: str) -> None:
+    def __init__(self, pool: Pool, board: Board, behind: Callable[[], float], network: str) -> None:
         self._pool = pool
         self._board = board
+        self._behind = behind
         self._source = service_source(network, "notify")
 
     async def tell(self) -> None:
         """Announces turns as they fall due, until cancelled."""
+        await asyncio.sleep(_LOOK_AGAIN_S)  # what came while nobody looked is read first
         while True:
             self._board.kept.clear()
-            while due := await patiently(lambda: turns.due(self._pool, _AT_ONCE)):
+            while self._behind() <= _BEHIND and (due := await patiently(lambda: turns.due(self._pool, _AT_ONCE))):
                 words = [self._word(turn) for turn in due]
                 await patiently(lambda words=words: turns.tell(self._pool, words))  # type: ignore[misc]
             try:

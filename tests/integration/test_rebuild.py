@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import asyncpg
+import httpx2
 import pytest
 
 import chassis.rebuild
@@ -225,9 +226,11 @@ async def test_every_database_is_made_again_as_it_was_and_the_line_goes_on(
     await stranger.put(raw(early, topics.INBOX_PLEDGES))
     await refused(stranger, happened)  # in the same lane, behind what waits
 
+    await subscribed_in_vain(stranger)
     for service in ("pledge", "consensus", "request", "secretariat", "notify"):
         before = await at_rest(system, stranger, service)
         stood = await published(stranger, service)
+        readers = await told(system)
         await stop(system, service)
         await asyncio.to_thread(rebuild.run, system, service)
         folded = await tables(system, service)
@@ -236,6 +239,7 @@ async def test_every_database_is_made_again_as_it_was_and_the_line_goes_on(
         after = await at_rest(system, stranger, service)
         for name, rows in before.items():
             assert after[name] == rows, f"{service}.{name}"
+        assert await told(system) == readers, "whom notify tells, and what waits for them"
         assert bool(left_out) == (service == "pledge"), "what is behind a submission that waits is done with"
         if service in ("request", "secretariat"):  # those that follow others read on from their last word
             assert _but_lanes(folded) == _but_lanes(before), f"{service}: all of it was folded"
@@ -246,6 +250,46 @@ async def test_every_database_is_made_again_as_it_was_and_the_line_goes_on(
     await stranger.admit(stranger.signed("RequestRaised", happened.waiting), topics.INBOX_REQUESTS)
     assert (await stranger.stated("PledgeOffered", happened.waiting["request_id"])).event.id == early.id
     await the_line_goes_on(stranger, happened)
+
+
+async def subscribed_in_vain(stranger: Stranger) -> None:
+    """Somebody subscribes whose target is dead: an event waits for it."""
+    request_id = stranger.new_request()["request_id"]
+    async with httpx2.AsyncClient(headers={"authorization": f"Bearer {stranger.run.token}"}) as http:
+        wanted = {"kind": "webhook", "target": "http://127.0.0.1:9/", "filter": {"requests": [request_id]}}
+        answer = await http.post(f"{stranger.run.http['notify']}/subscriptions", json=wanted)
+        assert answer.status_code == 201, answer.text
+        made = answer.json()["subscription_id"]
+        data = {**stranger.new_request(), "request_id": request_id}
+        await stranger.admit(stranger.signed("RequestRaised", data), topics.INBOX_REQUESTS)
+        await stranger.stated("BallotOpened", request_id)
+        async with asyncio.timeout(PATIENCE_S):
+            while True:
+                answer = await http.get(f"{stranger.run.http['notify']}/subscriptions/{made}/deliveries")
+                if len(answer.json()["items"]) == 2:
+                    return
+                await asyncio.sleep(0.05)
+
+
+async def told(system: Stack) -> dict[str, list[tuple[Any, ...]]]:
+    """Notify's subscriptions, where each goes on, which events wait for which, and each request as readers see it."""
+    connection = await asyncpg.connect(system.service_url("notify"))
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            while await connection.fetchval("select last_seq > projected from stream, board"):  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+        found = {name: await connection.fetch(text) for name, text in TOLD.items()}
+        return {name: [tuple(map(_plain, row)) for row in rows] for name, rows in found.items()}
+    finally:
+        await connection.close()
+
+
+TOLD = {
+    "subscriptions": "select subscription_id, target, secret, filter, status from subscription order by 1",
+    "deliveries": """select subscription_id, state, e.topic, e.partition, e."offset" from delivery d
+        join event e on d.kind = 'event' and e.seq = d.number order by 1, 3, 4, 5""",
+    "views": "select (doc::jsonb - 'seq' - 'changed_at' - 'coverage_over_time')::text from view order by request_id",
+}
 
 
 async def the_line_goes_on(stranger: Stranger, happened: Night) -> None:
