@@ -3,10 +3,16 @@
 import asyncio
 import base64
 import contextlib
+import fcntl
 import json
 import os
+import pty
+import re
 import signal
+import struct
 import sys
+import termios
+import unicodedata
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -100,6 +106,39 @@ async def test_both_ways_show_the_same(system: Stack, states: Party, new_request
         found.append(sorted((event["topic"], event["partition"], event["offset"]) for event in watch.seen))
     assert found[0] == found[1]
     assert [topic for topic, _, _ in found[0]] == ["decisions", "requests", "votes"]
+
+
+async def test_no_text_of_a_state_commands_the_terminal(
+    system: Stack, states: Party, new_request: Callable[..., Json]
+) -> None:
+    """A title that would clear the screen, rename the window and write backwards, seen in a real (pseudo) terminal."""
+    request = new_request()
+    request["emergency"]["title"] = "\x1b[2J\x1b]0;owned\x07\x9b31m[red]no[/red]\u202egnp.exe\r\nForged row"
+    await states["TR"].settled(await states["TR"].raise_request(request))
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 160, 0, 0))
+    only = ("--from-beginning", "--type", "RequestRaised", "--request", request["request_id"])
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "qalqan.cli", "watch", *only),
+        env={**os.environ, "QALQAN_HOME": str(system.home), "TERM": "xterm-256color"},
+        stdout=theirs,
+        stderr=theirs,
+    )
+    os.close(theirs)
+    shown = ""
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            while "Forged row" not in shown:
+                shown += (await asyncio.to_thread(os.read, ours, 65_536)).decode()
+    finally:
+        process.terminate()
+        assert await process.wait() == 0
+        os.close(ours)
+    bare = re.sub(r"\x1b\[[0-9;]*m", "", shown)
+    assert "\x1b[32mvalid" in shown
+    assert "[red]no[/red]" in bare
+    assert {each for each in bare if unicodedata.category(each) in ("Cc", "Cf")} <= {"\r", "\n"}
+    assert not [line for line in bare.splitlines() if line.startswith("Forged")]
 
 
 async def test_it_goes_on_when_notify_dies(system: Stack, states: Party, new_request: Callable[..., Json]) -> None:
