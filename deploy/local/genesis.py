@@ -1,6 +1,7 @@
 """The first events of a network: submitted to the Secretariat's inbox like anybody else's."""
 
 import asyncio
+import contextlib
 from pathlib import Path
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
@@ -49,7 +50,8 @@ async def submit(identity: Identity, access: Access) -> int:
             ) from error
         finally:
             await producer.stop()
-        _marker(identity.home).touch()
+        with contextlib.suppress(OSError):  # a home that may only be read: it is submitted again, to no effect
+            _marker(identity.home).touch()
     return len(events)
 
 

@@ -49,6 +49,12 @@ def migrate_all(database_url: str, services: Iterable[str]) -> None:
             migrate(database_url, service)
 
 
+def is_current(database_url: str, service: str) -> bool:
+    """Whether the service's schema is that of this version. `database_url`: of the owner, or of the service's role.
+    OSError or asyncpg.PostgresError: the database does not say."""
+    return asyncio.run(_revisions(database_url, [service]))[service] == heads_of(service)
+
+
 def heads_of(service: str) -> set[str]:
     """The revisions that a service's schema must be at. Raises CannotStart when this installation has none."""
     from alembic.script import ScriptDirectory

@@ -50,9 +50,9 @@ class Authority:
         self._key = found
         self._certificate = x509.load_pem_x509_certificate(self.certificate_file.read_bytes())
 
-    def issue(self, name: str) -> Path:
-        """A new key with its certificate (CN=`name`, for the loopback address, as server and as client), in one PEM
-        file of mode 0600."""
+    def issue(self, name: str, *hosts: str) -> Path:
+        """A new key with its certificate (CN=`name`, for the loopback address and `hosts`, as server and as client), in
+        one PEM file of mode 0600."""
         key = ec.generate_private_key(ec.SECP256R1())
         authority = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
         made = (
@@ -64,7 +64,9 @@ class Authority:
                 critical=False,
             )
             .add_extension(
-                x509.SubjectAlternativeName([x509.IPAddress(ip_address(LOOPBACK)), x509.DNSName("localhost")]),
+                x509.SubjectAlternativeName(
+                    [x509.IPAddress(ip_address(LOOPBACK)), *map(x509.DNSName, ("localhost", *hosts))]
+                ),
                 critical=False,
             )
             .add_extension(authority, critical=False)

@@ -6,6 +6,7 @@ What each of the five needs and none should write again; its `main.build` brings
 import asyncio
 import contextlib
 import gc
+import os
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
@@ -30,7 +31,7 @@ from chassis.lookup import Lookup
 from chassis.metrics import Measure, Standing, told
 from chassis.publication import Publisher
 from chassis.rebuild import Progress, Rebuild, Rebuilt, publish_rest
-from chassis.settings import Settings
+from chassis.settings import Settings, read_files
 from chassis.submissions import Submissions, submissions
 from chassis.tokens import Tokens
 from chassis.traces import Traces
@@ -206,6 +207,7 @@ class LaneService(Generic[S]):
 def run(build: Callable[[Settings], Any], name: str) -> None:
     """Runs a service until it is told to stop; exits 1 on a bug, having said so and skipped nothing, and with
     `recovery.EXIT_CODE` when its database and the topics do not belong together."""
+    read_files(os.environ)
     settings = Settings()  # type: ignore[call-arg]  # from the environment
     telemetry.configure(name, settings.replica, settings.log_level)
     try:

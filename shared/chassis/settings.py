@@ -1,12 +1,23 @@
 """What a service must be told from outside: read from the environment, once, in main."""
 
 import os
+from collections.abc import MutableMapping
 from pathlib import Path
 
 from pydantic import AliasChoices, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from qalqan.access import Access
+
+_SECRETS = ("DATABASE_URL", "KAFKA_SASL_PASSWORD", "PGPASSWORD", "QALQAN_SMTP_URL", "QALQAN_TOKEN")
+
+
+def read_files(environment: MutableMapping[str, str]) -> None:
+    """Sets each secret whose `NAME_FILE` names a file to what stands there: mounted secrets are files. OSError: it
+    cannot be read."""
+    for name in _SECRETS:
+        if path := environment.get(f"{name}_FILE"):
+            environment[name] = Path(path).read_text().strip()
 
 
 class Settings(BaseSettings):
