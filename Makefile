@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export QALQAN_HOME ?= .qalqan
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test contract chaos check format bench screenshots steady lock clean fuzz
+.PHONY: help install demo test contract chaos composition check format bench screenshots steady lock clean fuzz
 
 help: ## List the tasks
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -40,6 +40,9 @@ contract: install ## Write docs/contract anew: AsyncAPI, schemas, OpenAPI of eve
 
 chaos: install ## Kill and freeze every process, 20 times each, while 300 requests run
 	@QALQAN_CHAOS_REQUESTS=300 QALQAN_CHAOS_KILLS=20 $(BIN)/python -m pytest tests/chaos -s
+
+composition: install ## Run compose.yaml's own settings on real processes: three brokers, PostgreSQL, five services
+	@QALQAN_COMPOSITION=1 $(BIN)/python -m pytest tests/deploy/test_composition.py
 
 bench: install ## Measure, both sides in one run (ONLY=name for one benchmark)
 	@$(BIN)/python -m tests.bench $(if $(ONLY),--only $(ONLY))
