@@ -194,7 +194,7 @@ async def test_an_event_that_is_not_to_be_believed_is_shown_as_such_and_counts_n
         for offset, event in enumerate((raised, unknown, foreign, unsigned, malformed)):
             told = replace(event, extensions={"mode": "test", "position": f"{offset + 1:010}"})
             body = body_of(told, topics.REQUESTS.name, 0, offset, to_millis(datetime.now(UTC)))
-            await events.append(pool, [(topics.REQUESTS.name, 0, offset, request_id, body)])
+            await events.append(pool, [(topics.REQUESTS.name, 0, offset, request_id, None, body)])
         async with asyncio.timeout(PATIENCE_S):
             while board.seq < 5:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
