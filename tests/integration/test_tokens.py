@@ -3,8 +3,6 @@
 import asyncio
 import json
 import stat
-import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -13,12 +11,15 @@ from pathlib import Path
 import httpx2
 import pytest
 import pytest_asyncio
+from typer.testing import CliRunner, Result
 
 from chassis.tokens import NotAdmitted, Role, TokenFile, Tokens, new_token
 from deploy.local.private import TOKENS, write_private
 from deploy.local.roles import SERVICES
 from deploy.local.stack import Stack
+from deploy.local.tokens import app
 from qalqan.runinfo import RunInfo
+from tests.integration.commands import qalqan
 from tests.integration.stranger import Stranger
 
 READS = {
@@ -39,17 +40,16 @@ async def http() -> AsyncIterator[httpx2.AsyncClient]:
         yield client
 
 
-def token(home: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    """`qalqan token`, as a person calls it."""
-    command = [sys.executable, "-m", "deploy.local.tokens", *arguments, "--home", str(home)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+def token(home: Path, *arguments: str) -> Result:
+    """`qalqan token`."""
+    return CliRunner().invoke(app, [*arguments, "--home", str(home)])
 
 
 async def made(system: Stack, role: str, state: str | None = None, name: str = "duty desk") -> str:
     """A new token of the running system."""
     of = ["--state", state] if state else []
-    done = await asyncio.to_thread(token, system.home, "make", "--role", role, "--name", name, *of)
-    assert done.returncode == 0, done.stderr
+    done = token(system.home, "make", "--role", role, "--name", name, *of)
+    assert done.exit_code == 0, done.stderr
     return done.stdout.strip()
 
 
@@ -80,7 +80,10 @@ async def test_a_token_is_known_and_revoked_everywhere_without_a_restart(
 ) -> None:
     """From `make` to `revoke`, every service within a second; the file has no token, and is its owner's alone."""
     pids = RunInfo.load(system.home / "run.json").pids
-    shown = await made(system, "operator", "KZ", "duty desk, night")
+    make = ("token", "make", "--role", "operator", "--state", "KZ", "--name", "duty desk, night")
+    code, out, _ = await qalqan(system, *make)
+    assert code == 0
+    shown = out.strip()
     await becomes(http, run, shown, 200)
     me = (await http.get(f"{run.http['notify']}/me", headers=shows(shown))).json()
     assert me == {"role": "operator", "state": "KZ", "name": "duty desk, night"}
@@ -91,7 +94,7 @@ async def test_a_token_is_known_and_revoked_everywhere_without_a_restart(
     assert token_id in file.read_text()
     assert secret not in file.read_text()
 
-    assert (await asyncio.to_thread(token, system.home, "revoke", token_id)).returncode == 0
+    assert token(system.home, "revoke", token_id).exit_code == 0
     await becomes(http, run, shown, 401)
     told = (await http.get(f"{run.http['notify']}/me", headers=shows(shown))).json()["detail"]
     assert "revoked" in told
@@ -117,7 +120,7 @@ async def test_a_stream_ends_when_its_token_is_revoked(
     await asyncio.sleep(0.3)
     before = await stranger.raised()
     await stranger.stated("BallotOpened", before)
-    await asyncio.to_thread(token, system.home, "revoke", shown.split("_")[1])
+    token(system.home, "revoke", shown.split("_")[1])
     await becomes(http, run, shown, 401)
     await asyncio.sleep(0.6)  # a stream asks as often as a service looks at the file
     after = await stranger.raised()
@@ -168,8 +171,9 @@ async def test_what_cannot_be_made_is_said(system: Stack) -> None:
         ("make", "--role", "observer", "--name", "x", "--days", "0"),
         ("revoke", "0123456789ab"),
     ]
-    for done in await asyncio.gather(*(asyncio.to_thread(token, system.home, *arguments) for arguments in wrong)):
-        assert done.returncode in (1, 2)
+    for arguments in wrong:
+        done = token(system.home, *arguments)
+        assert done.exit_code in (1, 2)
         assert done.stdout == ""
         assert "Traceback" not in done.stderr
     assert (file.read_bytes() if file.exists() else None) == before
@@ -178,7 +182,7 @@ async def test_what_cannot_be_made_is_said(system: Stack) -> None:
 async def test_the_list_shows_no_token(system: Stack) -> None:
     """Whose each is, and whether it counts; never its secret."""
     shown = await made(system, "operator", "UZ", "listed")
-    done = await asyncio.to_thread(token, system.home, "list")
+    done = token(system.home, "list")
     assert "UZ" in done.stdout
     assert shown.split("_")[1] in done.stdout
     assert shown.split("_", 2)[2] not in done.stdout
