@@ -16,6 +16,7 @@ import pytest_asyncio
 from deploy.local.stack import Stack
 from qalqan import topics
 from qalqan.envelope import Event, to_http, to_structured
+from qalqan.instants import format_instant, parse_instant
 from qalqan.runinfo import RunInfo
 from qalqan.signing import Ed25519Key
 from qalqan.topics import Topic, partition_of
@@ -431,4 +432,5 @@ async def test_from_zero_the_stream_gives_everything(
                 "topic": told.place[0],
                 "partition": told.place[1],
                 "offset": told.place[2],
+                "appendedtime": format_instant(parse_instant(told.body["appendedtime"])),
             }
