@@ -21,7 +21,7 @@ OWN: Final = {
     "verify": "qalqan.verify:verify",
     "watch": "qalqan.watch.command:watch",
 }
-OF_THE_SYSTEM: Final = ("demo", "doctor", "down", "prepare", "rebuild", "secrets", "status", "token", "up")
+OF_THE_SYSTEM: Final = ("demo", "doctor", "down", "prepare", "rebuild", "rotate", "secrets", "status", "token", "up")
 PLUGINS: Final = "qalqan.commands"
 
 

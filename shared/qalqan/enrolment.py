@@ -42,8 +42,12 @@ class Claim(Model):
 
 
 def claim(network: str, state: str, key: SigningKey) -> Claim:
-    """What the holder of a key sends to the Secretariat."""
-    source = state_source(network, state)
+    """What a state that holds a key sends to the Secretariat."""
+    return claim_of(network, state_source(network, state), key)
+
+
+def claim_of(network: str, source: str, key: SigningKey) -> Claim:
+    """The same of any source: a service's, the Secretariat's own."""
     possession = to_base64(key.sign(possession_claim(network, source, key.key_id)))
     return Claim(
         network=network,
@@ -82,9 +86,13 @@ def _decoded(text: str) -> bytes:
 
 
 class Registrar:
-    """The Secretariat at its register: `client` reads `members`, `url` is the service's, `key` the office's."""
+    """The Secretariat at its register: `client` reads `members`, `url` is the service's, `key` the office's.
 
-    def __init__(self, client: Client, url: str, key: SigningKey) -> None:
+    `source`: whose key that is, if not the Secretariat's: the root's, which answers for the Secretariat's own keys.
+    """
+
+    def __init__(self, client: Client, url: str, key: SigningKey, source: str | None = None) -> None:
+        self._source = source or secretariat_source(client.root.network)
         self._client = client
         self._url = url
         self._key = key
@@ -123,7 +131,7 @@ class Registrar:
         """Signs and submits; the answer."""
         event = Event(
             id=str(uuid.uuid4()),
-            source=secretariat_source(self._client.root.network),
+            source=self._source,
             type=type_of(name),
             subject=subject,
             time=format_instant(datetime.now(UTC)),
