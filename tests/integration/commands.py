@@ -1,20 +1,17 @@
-"""The command line, in a process of its own, beside a running system."""
+"""The command line beside a running system, in this process: what a command imports is imported once."""
 
 import asyncio
-import os
-import sys
 from pathlib import Path
 
+from typer.testing import CliRunner
+
 from deploy.local.stack import Stack
+from qalqan.cli import app
 
 
 async def qalqan(system: Stack, *arguments: str | Path, **environment: str) -> tuple[int, str, str]:
     """Runs `qalqan` with the system's home: its exit code, what it printed, what it complained about."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "qalqan.cli", *map(str, arguments)),
-        env={**os.environ, "QALQAN_HOME": str(system.home), **environment},
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
+    done = await asyncio.to_thread(
+        CliRunner().invoke, app, [*map(str, arguments)], env={"QALQAN_HOME": str(system.home), **environment}
     )
-    out, err = await asyncio.wait_for(process.communicate(), 60)
-    return process.returncode or 0, out.decode(), err.decode()
+    return done.exit_code, done.stdout, done.stderr

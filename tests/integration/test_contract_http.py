@@ -23,7 +23,7 @@ async def test_notify_shows_the_contract_without_a_token(run: RunInfo) -> None:
 
 
 async def test_each_service_shows_the_document_that_is_exported(run: RunInfo) -> None:
-    """Made without anything that runs, it is the one of the service that does."""
+    """Made without anything that runs, in another environment, it is the one of the service that does."""
     exported = await asyncio.to_thread(openapi)
     async with httpx2.AsyncClient() as http:
         for service, address in run.http.items():
