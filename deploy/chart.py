@@ -52,6 +52,11 @@ def users() -> Iterator[dict[str, Any]]:
         yield _resource("KafkaUser", user.lower(), spec)
 
 
+def named(operation: Operation) -> str:
+    """An operation as Strimzi has it: `DescribeConfigs`."""
+    return operation.name.title().replace("_", "")
+
+
 def files() -> dict[str, str]:
     """Every file under `files`, by its path there."""
     made = "# Made by `python -m deploy.chart` from the code; change that, not this.\n"
@@ -78,8 +83,7 @@ def _merged(rules: list[Acl]) -> Iterator[dict[str, Any]]:
     """One entry for each resource, with all that may be done to it."""
     operations: dict[tuple[int, str, int], list[str]] = {}
     for rule in rules:
-        name = Operation(rule.operation).name.capitalize()
-        operations.setdefault((rule.resource, rule.name, rule.pattern), []).append(name)
+        operations.setdefault((rule.resource, rule.name, rule.pattern), []).append(named(Operation(rule.operation)))
     for (resource, name, pattern), what in operations.items():
         yield {
             "resource": {

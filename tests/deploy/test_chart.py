@@ -10,6 +10,7 @@ from deploy import chart
 from deploy.local import acls
 from deploy.local.roles import SERVICES
 from qalqan.topics import ALL, PUBLIC
+from services.notify.settings import StandingSettings
 from tests.deploy.tools import run, tool
 
 CHART = Path(__file__).parents[2] / "deploy" / "helm" / "qalqan"
@@ -35,6 +36,7 @@ def test_every_topic_and_every_rule_is_there() -> None:
     assert {name: spec["partitions"] for name, spec in topics.items()} == {
         topic.name: topic.partitions for topic in ALL
     }
+    operations = {chart.named(operation): operation for operation in acls.Operation}
     found = set()
     for user in chart.users():
         name = next(user_ for user_ in acls.USERS if user_.lower() == user["metadata"]["name"])
@@ -44,7 +46,7 @@ def test_every_topic_and_every_rule_is_there() -> None:
             pattern = {"literal": acls.Pattern.LITERAL, "prefix": acls.Pattern.PREFIXED}[resource["patternType"]]
             for operation in rule["operations"]:
                 kind = acls.Resource[resource["type"].upper()]
-                found.add(acls.allowed(name, acls.Operation[operation.upper()], kind, resource["name"], pattern))
+                found.add(acls.allowed(name, operations[operation], kind, resource["name"], pattern))
     assert found == acls.rules()
     assert len(found) > len(acls.USERS) * len(PUBLIC)
 
@@ -68,6 +70,18 @@ def test_kubernetes_would_take_it(arguments: tuple[str, ...]) -> None:
 def test_helm_lints_it() -> None:
     """Warnings count."""
     run(tool("helm"), "lint", str(CHART), "--strict", "--kube-version", f"{KUBERNETES}.0")
+
+
+def test_notify_is_told_of_every_replica() -> None:
+    """For `GET /streams`: each by its own name, which a headless service gives."""
+    [notify] = [it for it in rendered() if it["kind"] == "StatefulSet" and it["metadata"]["name"] == "notify"]
+    environment = {
+        each["name"]: each.get("value", "") for each in notify["spec"]["template"]["spec"]["containers"][0]["env"]
+    }
+    asked = StandingSettings.model_validate({"QALQAN_SERVICES": environment["QALQAN_SERVICES"]}).services
+    assert sorted(asked) == sorted(
+        (service, f"http://{service}-{number}.{service}-replicas:8080") for service in SERVICES for number in (0, 1)
+    )
 
 
 def test_each_service_stands_twice_and_with_nothing_it_does_not_need() -> None:

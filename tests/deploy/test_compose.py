@@ -12,6 +12,7 @@ import yaml
 
 from deploy.local.cluster import Cluster
 from deploy.local.roles import SERVICES
+from services.notify.settings import StandingSettings
 from tests.deploy.composition import BROKERS, COMPOSE, properties
 from tests.deploy.tools import tool
 
@@ -56,6 +57,13 @@ def test_every_service_is_there_and_sees_its_own_folder_only() -> None:
         assert container["environment"]["KAFKA_SASL_USERNAME"] == service
         assert container["environment"]["DATABASE_URL"] == f"postgresql://qalqan_{service}@postgres/qalqan"
         assert container["depends_on"] == {"prepare": {"condition": "service_completed_successfully"}}
+
+
+def test_notify_is_told_of_every_service() -> None:
+    """For `GET /streams`."""
+    told = CONTAINERS["notify"]["environment"]["QALQAN_SERVICES"]
+    asked = StandingSettings.model_validate({"QALQAN_SERVICES": told}).services
+    assert asked == tuple((service, f"http://{service}:8080") for service in SERVICES)
 
 
 def test_no_secret_and_no_registry_stands_in_it() -> None:
