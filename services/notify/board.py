@@ -8,6 +8,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterable
 from itertools import takewhile
+from weakref import WeakValueDictionary
 
 import structlog
 
@@ -38,6 +39,7 @@ _IN_MEMORY = 5_000
 _TAIL = 4_096
 _UNSEEN = 1_000
 """Events that are on no board, of which a start may read so many again."""
+_TEXTS = 64
 _BREATH = 50
 """Events after which others have a turn in this event loop."""
 
@@ -57,6 +59,9 @@ class Board:
         self._cards: OrderedDict[str, Kept] = OrderedDict()
         self._cards_from = 0
         self._moved = asyncio.Condition()
+        self._watched: WeakValueDictionary[str, asyncio.Event] = WeakValueDictionary()
+        """Whoever watches a request holds its event: set once at its next change."""
+        self._texts: OrderedDict[str, Kept] = OrderedDict()
         self._dirty = asyncio.Event()
         self._keeping = asyncio.Lock()
         self.kept = asyncio.Event()
@@ -85,7 +90,7 @@ class Board:
                 return
             changed, self._unkept = self._unkept, {}
             upto = self._projection.upto(self.seq)
-            cards = {request_id: self._card(view).card for request_id, view in changed.items()}
+            cards = {request_id: self._card(view).text for request_id, view in changed.items()}
             owed = [turn for view in changed.values() for turn in turns(view)]
             await patiently(lambda: views.keep(self._pool, changed.values(), cards, owed, upto))
             self._kept_upto = upto
@@ -99,19 +104,18 @@ class Board:
             found = (await views.load(self._pool, [request_id])).get(request_id)
         return found
 
-    async def view_changes(self, request_id: str) -> AsyncIterator[View]:
+    async def view_changes(self, request_id: str) -> AsyncIterator[Kept]:
         """A request whenever it changed, the first at once (or when there is one); what a slow reader missed is
         in the next."""
         seen = 0
         while True:
+            changed = self._watched.setdefault(request_id, asyncio.Event())
             view = await self.view(request_id)
             if view is not None and view.seq > seen:
                 seen = view.seq
-                yield view
-                continue
-            async with self._moved:
-                while self._seq_of(request_id) <= seen:
-                    await self._moved.wait()
+                yield self._text(view)
+            elif not changed.is_set():
+                await changed.wait()
 
     async def changes(self, after: int) -> AsyncIterator[Kept]:
         """Cards whenever they changed after a number of the stream."""
@@ -132,10 +136,6 @@ class Board:
 
     def _newest(self) -> int:
         return next(reversed(self._cards.values())).seq if self._cards else 0
-
-    def _seq_of(self, request_id: str) -> int:
-        found = self._projection.views.get(request_id)
-        return 0 if found is None else found.seq
 
     async def _take(self, entries: list[Entry]) -> None:
         believed = [each for entry in entries if (each := await self._believed(entry)) is not None]
@@ -158,6 +158,18 @@ class Board:
         self._cards.move_to_end(view.request_id)
         while len(self._cards) > _TAIL:
             self._cards_from = self._cards.popitem(last=False)[1].seq
+        if (watched := self._watched.pop(view.request_id, None)) is not None:
+            watched.set()
+
+    def _text(self, view: View) -> Kept:
+        """A view as text, made once for all who watch it."""
+        text = self._texts.get(view.request_id)
+        if text is None or text.seq != view.seq:
+            json = view.model_dump_json(by_alias=True)
+            text = self._texts[view.request_id] = Kept(view.request_id, view.seq, view.state, view.mode, json)
+            if len(self._texts) > _TEXTS:
+                self._texts.popitem(last=False)
+        return text
 
     def _card(self, view: View) -> Kept:
         known = self._cards.get(view.request_id)

@@ -78,7 +78,7 @@ def board_router(board: Board, pool: Pool, follower: Follower, tokens: Tokens) -
         await board.flush()
         seq = board.seq
         found = await views.board(pool, state, mode, status, limit + 1)
-        texts = ",".join(kept.card for kept in found[:limit])
+        texts = ",".join(kept.text for kept in found[:limit])
         more = json.dumps(len(found) > limit)
         return answer(request, f'{{"seq":{seq},"cards":[{texts}],"more":{more}}}'.encode())
 
@@ -94,7 +94,7 @@ def board_router(board: Board, pool: Pool, follower: Follower, tokens: Tokens) -
         async def frames(after: int) -> AsyncIterator[bytes]:
             async for kept in board.changes(after):
                 if state in (None, kept.state) and mode in (None, kept.mode):
-                    yield frame(kept.seq, kept.card)
+                    yield frame(kept.seq, kept.text)
 
         after = place(last_event_id)
         return live(while_admitted(tokens, reader, frames(board.seq if after is None else after)))
@@ -118,7 +118,7 @@ def board_router(board: Board, pool: Pool, follower: Follower, tokens: Tokens) -
 
         async def frames() -> AsyncIterator[bytes]:
             async for view in board.view_changes(request_id):
-                yield frame(view.seq, view.model_dump_json(by_alias=True))
+                yield frame(view.seq, view.text)
 
         return live(while_admitted(tokens, reader, frames()))
 

@@ -61,13 +61,13 @@ _CHANGED = "select request_id, seq, state, mode, card from view where seq > $1 o
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A card (its JSON text), and what readers choose cards by."""
+    """A card or a view as JSON text, and what readers choose by."""
 
     request_id: str
     seq: int
     state: str
     mode: str
-    card: str
+    text: str
 
 
 async def projected(pool: Pool) -> int:
