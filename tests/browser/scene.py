@@ -4,7 +4,9 @@ Emergencies that happened stand as they are known; needs and offers are shortene
 """
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+import contextlib
+import itertools
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -168,7 +170,7 @@ async def earthquake(states: Party, pause_s: float) -> None:
             await done(client, client.arrive(EARTHQUAKE, pledge_id, arrived, hours(0), place=place("Adana")))
 
 
-async def flood(states: Party) -> None:
+async def flood(states: Party) -> Ballot:
     """The members are voting, an offer is not answered."""
     needs = [Asked("HCP", 12, "item", 24, "Атырау"), Asked("FRB", 8, "team", 18, "Атырау")]
     emergency = {
@@ -184,9 +186,10 @@ async def flood(states: Party) -> None:
     await pledged(states, offer(request_id, "UZ-1", "N2", Asked("FRB", 3, "team", 2, "Toshkent"), 10))
     for state in ("AZ", "UZ"):
         await done(states[state], states[state].vote(ballot, "approve"))
+    return ballot
 
 
-async def dam(states: Party) -> None:
+async def dam(states: Party) -> Ballot:
     """A member objects."""
     needs = [Asked("ETS", 30, "item", 24, "Sardoba"), Asked("WP", 4, "item", 30, "Sardoba")]
     emergency = {
@@ -201,6 +204,7 @@ async def dam(states: Party) -> None:
     await done(states["KZ"], states["KZ"].vote(ballot, "object", reason=reason))
     for state in ("AZ", "KG", "TR"):
         await done(states[state], states[state].vote(ballot, "approve"))
+    return ballot
 
 
 async def landslide(states: Party) -> None:
@@ -239,10 +243,40 @@ async def exercise(states: Party) -> None:
     await done(states["AZ"], states["AZ"].anticipate(anticipated))
 
 
-async def play(states: Party, pause_s: float = 0.0) -> None:
-    """The whole board. `pause_s`: between the offers of the earthquake, so that its plot has a width."""
+async def refused(states: Party, still_open: Ballot, decided: Ballot) -> None:
+    """What is not admitted: an observer's vote, a correction that comes too late, a request raised twice."""
+    await states["HU"].vote(still_open, "approve")
+    await states["KZ"].vote(decided, "approve", sequence=2)
+    emergency = {"kind": "flood", "title": "Жайық өзені", "place": place("Атырау"), "severity": "Severe"}
+    again = request(still_open.request_id, emergency, [Asked("HCP", 4, "item", 20, "Атырау")])
+    await states["KZ"].raise_request(again)
+
+
+async def play(states: Party, pause_s: float = 0.0) -> Ballot:
+    """The whole board; gives the ballot that is still open. `pause_s`: between the offers of the earthquake, so that
+    its plot has a width."""
     await landslide(states)
-    await dam(states)
+    decided = await dam(states)
     await exercise(states)
-    await flood(states)
+    still_open = await flood(states)
     await earthquake(states, pause_s)
+    await refused(states, still_open, decided)
+    return still_open
+
+
+@contextlib.asynccontextmanager
+async def busy(states: Party, ballot: Ballot) -> AsyncIterator[None]:
+    """While the block runs, AZ corrects its vote some thirty times a second: something to see in the streams."""
+
+    async def correct() -> None:
+        for sequence in itertools.count(2):
+            await states["AZ"].vote(ballot, "approve", sequence=sequence)
+            await asyncio.sleep(0.03)
+
+    task = asyncio.create_task(correct())
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task

@@ -42,8 +42,9 @@ export function patch(old, next) {
     old.replaceWith(next);
     return next;
   }
+  if (old.isEqualNode(next)) return old; // the browser compares whole trees faster than we do
   if (old.nodeType === Node.TEXT_NODE) {
-    if (old.data !== next.data) old.data = next.data;
+    old.data = next.data;
     return old;
   }
   for (const { name } of [...old.attributes])
@@ -100,7 +101,7 @@ export function move(parent, child, before) {
 }
 
 function keyOf(node) {
-  return node.dataset?.key ?? null;
+  return node.nodeType === Node.ELEMENT_NODE ? node.getAttribute("data-key") : null;
 }
 
 /** Calls `paint` once before the next frame, however often it is asked to. */

@@ -36,6 +36,7 @@ export function request(root, frame, id) {
   let catchingUp = null;
   let width = 0;
   let unknown = null;
+  let isLive = false;
 
   const body = h("div", { class: "request" });
   root.append(body);
@@ -75,6 +76,7 @@ export function request(root, frame, id) {
           place = events.at(-1)?.seq ?? place;
           after = page.next;
         }
+        if (isLive) frame.connection("live");
         paint();
       } catch (error) {
         catchingUp = null;
@@ -96,7 +98,10 @@ export function request(root, frame, id) {
       paint();
       catchUp();
     },
-    onState: frame.connection,
+    onState: (state) => {
+      isLive = state === "live";
+      frame.connection(state);
+    },
     onRefused: (problem) => problem.status !== 422 && frame.failed(problem),
   });
   return () => {

@@ -91,13 +91,17 @@ function draw(standing, rejections, older, opened) {
     {},
     title,
     !standing.kafka.answers &&
-      h("p", { class: "loud", role: "alert" }, t("streams.kafka.silent"), " ", written(standing.kafka.detail ?? "")),
+      h(
+        "p",
+        { class: "loud", role: "alert" },
+        parts("streams.kafka.silent", { why: written(standing.kafka.detail ?? "") }),
+      ),
     section("streams.services", h("ul", { class: "tiles" }, standing.services.map(tile))),
     h(
       "div",
       { class: "pair" },
       section("streams.effect", effects(standing.services)),
-      section("streams.groups", groups(standing.groups, opened), leftOut(standing.kafka)),
+      section("streams.groups", groups(standing, opened), leftOut(standing.kafka)),
     ),
     section("streams.lanes", lanes(standing.services)),
     section("streams.rejections", rejected(rejections, older, opened)),
@@ -203,8 +207,8 @@ function laneCell(lane) {
   );
 }
 
-function groups(all, opened) {
-  if (!all.length) return h("p", { class: "nothing" }, t("streams.groups.none"));
+function groups({ groups: all, kafka }, opened) {
+  if (!all.length) return h("p", { class: "nothing" }, t(kafka.answers ? "streams.groups.none" : "unknown"));
   return table(
     t("streams.groups"),
     [

@@ -145,7 +145,7 @@ const en = {
   "position.abstain": "Abstains",
   "position.constructive-abstain": "Abstains constructively",
   "position.not-participating": "Does not participate",
-  "position.by-request": "Approves by its request",
+  "position.by-request": "By its request",
   "position.waited": "Waited for",
   "position.absent": "Absent",
   "position.reason": "Reason",
@@ -246,7 +246,7 @@ const en = {
   "streams.lately.p99": "p99 now",
   "streams.all.p50": "p50",
   "streams.all.p99": "p99",
-  "streams.kafka.silent": "Kafka does not answer",
+  "streams.kafka.silent": "Kafka does not answer: {why}",
   "streams.groups.left-out.one": "{n} group more",
   "streams.groups.left-out.other": "{n} groups more",
   "streams.count": "Records",
@@ -277,8 +277,15 @@ export const locale = { en: "en-GB" }[language] ?? language;
 const strings = TABLES[language];
 const plural = new Intl.PluralRules(locale);
 const whole = new Intl.NumberFormat(locale, { maximumFractionDigits: 1 });
+const shares = new Intl.NumberFormat(locale, { style: "percent", maximumFractionDigits: 0 });
+const megabyte = new Intl.NumberFormat(locale, { style: "unit", unit: "megabyte", maximumFractionDigits: 0 });
+const millisecond = { style: "unit", unit: "millisecond" };
+const millis = new Intl.NumberFormat(locale, { ...millisecond, maximumFractionDigits: 0 });
+const tenths = new Intl.NumberFormat(locale, { ...millisecond, maximumFractionDigits: 1 });
 const regions = new Intl.DisplayNames([locale], { type: "region" });
 const languages = new Intl.DisplayNames([locale], { type: "language" });
+
+const known = new Map(); // names of states: asked for with each card
 
 /** The words of a key, with values put in. */
 export function t(key, values = {}) {
@@ -308,27 +315,23 @@ export function number(n) {
 
 /** A share of a hundred. */
 export function percent(n) {
-  return new Intl.NumberFormat(locale, { style: "percent", maximumFractionDigits: 0 }).format(n / 100);
+  return shares.format(n / 100);
 }
 
 /** Bytes, in MB. */
 export function megabytes(bytes) {
-  return new Intl.NumberFormat(locale, { style: "unit", unit: "megabyte", maximumFractionDigits: 0 }).format(
-    bytes / 1e6,
-  );
+  return megabyte.format(bytes / 1e6);
 }
 
-/** Milliseconds. */
+/** Milliseconds: tenths where there are few. */
 export function milliseconds(ms) {
-  const digits = ms < 10 ? 1 : 0;
-  return new Intl.NumberFormat(locale, { style: "unit", unit: "millisecond", maximumFractionDigits: digits }).format(
-    ms,
-  );
+  return (ms < 10 ? tenths : millis).format(ms);
 }
 
 /** A state's name. */
 export function stateName(code) {
-  return strings[`state.${code}`] ?? named(regions, code);
+  if (!known.has(code)) known.set(code, strings[`state.${code}`] ?? named(regions, code));
+  return known.get(code);
 }
 
 /** A language's name. */
