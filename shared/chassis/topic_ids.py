@@ -19,7 +19,7 @@ _VERSION = 12
 _NO_ID = UUID(int=0)
 
 
-class _Uuid(AbstractType):  # type: ignore[misc]
+class Uuid(AbstractType):  # type: ignore[misc]
     """Sixteen bytes, as they are."""
 
     @classmethod
@@ -53,7 +53,7 @@ class _MetadataResponse(Response):  # type: ignore[misc]
             CompactArray(
                 ("error_code", Int16),
                 ("name", CompactString("utf-8")),
-                ("id", _Uuid),
+                ("id", Uuid),
                 ("is_internal", Boolean),
                 (
                     "partitions",
@@ -82,7 +82,7 @@ class _MetadataRequest(RequestStruct):  # type: ignore[misc]
     FLEXIBLE_VERSION = True
     RESPONSE_TYPE = _MetadataResponse
     SCHEMA = Schema(
-        ("topics", CompactArray(("id", _Uuid), ("name", CompactString("utf-8")), ("tags", TaggedFields))),
+        ("topics", CompactArray(("id", Uuid), ("name", CompactString("utf-8")), ("tags", TaggedFields))),
         ("allow_auto_topic_creation", Boolean),
         ("include_topic_authorized_operations", Boolean),
         ("tags", TaggedFields),

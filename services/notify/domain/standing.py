@@ -67,7 +67,7 @@ class GroupView(BaseModel):
 
     group: str
     state: str = Field(examples=["Stable", "Empty", "PreparingRebalance"])
-    members: int | None = Field(description="Null where the broker does not tell (groups of KIP-848)")
+    members: int | None = Field(description="Null where the broker does not tell")
     lag: int
     partitions: list[PartitionView]
 

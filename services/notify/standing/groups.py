@@ -12,6 +12,7 @@ from aiokafka.errors import KafkaError
 from chassis.bus import member_consumer
 from qalqan.access import Access
 from services.notify.domain.standing import GroupView, KafkaView, PartitionView
+from services.notify.standing.next_generation import described
 
 log = structlog.get_logger()
 
@@ -19,6 +20,7 @@ _PATIENCE_S = 0.8
 _REQUEST_TIMEOUT_MS = 3_000
 _MOST_GROUPS = 200
 _AT_ONCE = 8
+_UNKNOWN: tuple[str, int | None] = ("Unknown", None)
 
 Clients = tuple[AIOKafkaAdminClient, AIOKafkaConsumer]
 
@@ -104,7 +106,13 @@ async def _look(admin: AIOKafkaAdminClient, consumer: AIOKafkaConsumer) -> tuple
     async def standing(group: str) -> tuple[str, int | None]:
         async with turns:
             answers = await admin.describe_consumer_groups([group], led_by[group])
-        return _standing(answers[0].groups[0])
+            _, _, state, _, _, members, *_ = answers[0].groups[0]
+            if state != "Dead":
+                return state, len(members)
+            # A group of KIP-848 is listed, and yet none to those who ask as before.
+            with contextlib.suppress(KafkaError, NotImplementedError):
+                return await described(admin, group, led_by[group]) or _UNKNOWN
+            return _UNKNOWN
 
     shown = names[:_MOST_GROUPS]
     places = await asyncio.gather(*map(offsets, shown))
@@ -113,13 +121,6 @@ async def _look(admin: AIOKafkaAdminClient, consumer: AIOKafkaConsumer) -> tuple
     ends = await consumer.end_offsets(list(there)) if there else {}
     views = [_view(*each, ends) for each in zip(shown, standings, places, strict=True)]
     return views, KafkaView(answers=True, left_out=len(names) - len(shown))
-
-
-def _standing(described: tuple[object, ...]) -> tuple[str, int | None]:
-    """State and number of members. A group of KIP-848 is listed, and yet none to those who ask as before."""
-    _, _, state, _, _, members, *_ = described
-    assert isinstance(members, list)
-    return ("Unknown", None) if state == "Dead" else (str(state), len(members))
 
 
 def _view(
