@@ -247,7 +247,8 @@ async def test_what_is_too_large_has_no_original(desk: Desk, stranger: Stranger)
     too_large = (await desk.get("/rejections", reason="too-large", limit=1))["items"][0]
     assert (too_large["reason"], too_large["original"]) == ("too-large", None)
     async with asyncio.timeout(PATIENCE_S):
-        while (page := await desk.get("/rejections", reason="bad-envelope", limit=100))["next"] is None:
+        query: dict[str, Any] = {"reason": "bad-envelope", "limit": 100}
+        while (page := await desk.get("/rejections", **query))["next"] is None:  # noqa: ASYNC110
             await asyncio.sleep(0.2)
     assert 5 < len(page["items"]) < 12
 
