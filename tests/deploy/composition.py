@@ -25,7 +25,7 @@ from deploy.local.stack import health
 
 COMPOSE = Path(__file__).parents[2] / "deploy" / "compose.yaml"
 BROKERS = ("kafka-1", "kafka-2", "kafka-3")
-_PLACE = re.compile(r"\b(kafka-\d):(\d+)|(?<=@)(postgres)()(?=/)")
+_PLACE = re.compile(rf"\b(kafka-\d|{'|'.join(SERVICES)}):(\d+)|(?<=@)(postgres)()(?=/)")
 
 
 def properties(environment: dict[str, str]) -> str:

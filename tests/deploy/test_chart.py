@@ -102,6 +102,7 @@ def test_each_service_stands_twice_and_with_nothing_it_does_not_need() -> None:
             assert it["resources"]["limits"]["memory"]
         assert all(mount["readOnly"] for mount in container["volumeMounts"] if mount["name"] != "tmp")
         environment = {it["name"]: it for it in container["env"]}
+        assert len(set(environment)) == len(container["env"])
         assert environment["QALQAN_REPLICA"]["valueFrom"]["fieldRef"]["fieldPath"] == "metadata.name"
         assert environment["KAFKA_SASL_PASSWORD"]["valueFrom"]["secretKeyRef"]["name"] == f"kafka-{service}"
         assert by_kind["PodDisruptionBudget", service]["spec"]["minAvailable"] == 1

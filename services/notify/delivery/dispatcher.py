@@ -15,7 +15,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
-from itertools import groupby
+from itertools import groupby, product
 from operator import attrgetter
 
 import asyncpg
@@ -39,6 +39,8 @@ from services.notify.stream import Stream
 log = structlog.get_logger()
 
 DELIVERIES = Counter("qalqan_deliveries", "Attempts to tell subscribers, by what came of them", ["kind", "outcome"])
+for _kind, _outcome in product(("webhook", "email"), ("delivered", "failed", "dead")):
+    DELIVERIES.labels(_kind, _outcome)  # from 0 on: what begins at 1 is no increase to Prometheus
 
 LEASE_S = 4.0
 _RENEW_S = 1.0

@@ -63,3 +63,13 @@ securityContext:
   readOnlyRootFilesystem: true
   capabilities: {drop: [ALL]}
 {{- end }}
+
+{{- define "qalqan.replicas" -}}
+{{- $all := list }}
+{{- range $service, $_ := .Values.services }}
+{{- range $number := until (int $.Values.replicas) }}
+{{- $all = append $all (printf "%s=http://%s-%d.%s-replicas:8080" $service $service $number $service) }}
+{{- end }}
+{{- end }}
+{{- join "," $all }}
+{{- end }}
