@@ -3,12 +3,16 @@
 from collections.abc import Callable
 from typing import Any
 
+import httpx2
 from playwright.async_api import expect
 
+from deploy.local.stack import Stack
 from qalqan.client import Ballot
+from qalqan.runinfo import RunInfo
 from tests.browser.acts import card, pledged, raised, section, voted
 from tests.browser.conftest import Open
 from tests.conftest import Party
+from tests.integration.test_tokens import becomes, made, token
 
 Made = Callable[..., dict[str, Any]]
 
@@ -98,6 +102,29 @@ async def test_a_turn_is_acknowledged(open_page: Open, states: Party, new_reques
     await expect(turn.get_by_role("button")).to_have_count(0)
 
 
+async def test_an_operator_sees_what_its_state_owes_until_the_token_is_revoked(
+    open_page: Open, system: Stack, run: RunInfo, states: Party, new_request: Made
+) -> None:
+    """Only its own turns; an observer acknowledges nothing; a revocation leads back to signing in, by itself."""
+    request_id = (await raised(states, new_request())).request_id
+    of_request = f'.turn:has(a[href="#/requests/{request_id}"])'
+    operator, observer = await made(system, "operator", "KZ"), await made(system, "observer")
+    async with httpx2.AsyncClient(timeout=20) as http:
+        await becomes(http, run, observer, 200)
+    page = await open_page(token=operator)
+    turns = page.get_by_role("complementary", name="Your turn")
+    await expect(turns.locator(of_request)).to_have_count(1)
+    await expect(turns.locator(of_request)).to_contain_text("KZ to vote")
+
+    watching = await open_page(token=observer)
+    await expect(watching.locator(of_request)).to_have_count(4)
+    await expect(watching.get_by_role("button", name="Acknowledge")).to_have_count(0)
+
+    assert token(system.home, "revoke", operator.split("_")[1]).exit_code == 0
+    await expect(page.get_by_role("alert")).to_contain_text("not accepted")
+    await expect(page.locator(".card")).to_have_count(0)
+
+
 async def test_the_streams_show_how_the_system_is(open_page: Open, states: Party, new_request: Made) -> None:
     """Each service, its lanes, who reads as a group, how long effects take; and what was refused, with its original."""
     data = new_request()
@@ -126,7 +153,7 @@ def vote_of(ballot: Ballot, state: str) -> dict[str, Any]:
     return vote | {"state": state, "sequence": 1, "position": "approve"}
 
 
-async def test_a_token_is_pasted_taken_from_the_address_and_refused(open_page: Open, run: Any) -> None:
+async def test_a_token_is_pasted_taken_from_the_address_and_refused(open_page: Open, run: RunInfo) -> None:
     """It never stays in the address; one that is not accepted leads back to signing in, and says so."""
     page = await open_page(token=None)
     await page.get_by_label("Token").fill("not a token")

@@ -175,7 +175,8 @@ window.addEventListener("hashchange", () => {
   if (me === null) begin();
   else {
     show();
-    main.querySelector("h1")?.focus();
+    window.scrollTo(0, 0);
+    main.focus({ preventScroll: true });
   }
 });
 setInterval(tick, 1_000);

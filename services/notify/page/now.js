@@ -10,6 +10,7 @@ import { showTurns } from "./turns.js";
 import { waitList } from "./waits.js";
 
 const PAGE = 60;
+const SPARE = 200; // cards beyond those shown that are kept
 const WAITS_SHOWN = 3;
 const MODES = ["actual", "exercise", "test"];
 const STATES = ["AZ", "KG", "KZ", "TR", "UZ", "HU", "TM", "TRNC"];
@@ -50,8 +51,12 @@ export function now(root, frame) {
   frame.title(t("now.title"), "actual");
 
   const paint = eachFrame(() => {
-    const ordered = [...cards.values()].filter((card) => isWanted(card, filters)).sort(compareCards);
+    const ordered = [...cards.values()].sort(compareCards);
     const shown = ordered.slice(0, limit);
+    if (ordered.length > limit + SPARE) {
+      for (const card of ordered.slice(limit)) cards.delete(card.request_id); // they are asked for when they are wanted
+      more = true;
+    }
     const places = new Set(shown.map((card) => card.request_id));
     for (const [id, node] of nodes) {
       if (places.has(id)) continue;
@@ -97,7 +102,9 @@ export function now(root, frame) {
   function take(card) {
     const before = cards.get(card.request_id);
     if (before && before.seq > card.seq) return;
-    cards.set(card.request_id, card);
+    // The live board takes no status: a card that has another now goes.
+    if (filters.status && card.status !== filters.status) cards.delete(card.request_id);
+    else cards.set(card.request_id, card);
     changed.add(card.request_id);
     paint();
   }
@@ -168,11 +175,6 @@ function filterForm(filters, reload) {
 
 function isEnded(card) {
   return card.status === "cancelled" || card.status === "closed";
-}
-
-function isWanted(card, filters) {
-  // The live board takes no status: a card that changes it comes, and goes.
-  return !filters.status || card.status === filters.status;
 }
 
 /** As the server orders them: ongoing before ended; of these what is real first, the most severe, the newest. */
