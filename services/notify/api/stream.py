@@ -43,7 +43,8 @@ def stream_router(stream: Stream, tokens: Tokens) -> APIRouter:
         last_event_id: LastEventId = None,
     ) -> EventSourceResponse:
         """From now on, or from after `Last-Event-ID` (0: from the first). Data: the structured CloudEvent, with where
-        it stands on Kafka. Each filter may stand several times; an event passes that all filters let pass."""
+        it stands on Kafka; first of all comes an `id` without data: where it begins. Each filter may stand several
+        times; an event passes that all filters let pass."""
         wanted = Wanted(request, state, [_type(name) for name in type], mode)
         after = place(last_event_id)
         # The place is taken before the answer begins: what comes after the reader has it is not missed.
@@ -61,5 +62,7 @@ def _type(name: str) -> str:
 
 
 async def _frames(stream: Stream, after: int, wanted: Wanted) -> AsyncIterator[bytes]:
+    # A reader that is cut off before its first event must know where to go on: an `id` alone, which is no event.
+    yield f"id: {after}\r\n\r\n".encode()
     async for entry in stream.read(after, wanted):
         yield entry.frame

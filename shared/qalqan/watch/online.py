@@ -125,11 +125,9 @@ async def read(
                 async for number, body in _connected(http, find, parameters, after):
                     if tries:
                         tell("the stream goes on")
-                    tries = 0
-                    if number is None:
-                        continue
-                    after = number
-                    yield number, body
+                    tries, after = 0, number
+                    if body:
+                        yield number, body
             except (httpx2.LocalProtocolError, httpx2.UnsupportedProtocol) as error:
                 raise Refused(f"it cannot be asked for: {error}") from error  # a token that is none, mostly
             except (httpx2.TransportError, Unreachable) as error:
@@ -145,8 +143,8 @@ class Unreachable(Exception):
 
 async def _connected(
     http: httpx2.AsyncClient, find: Find, parameters: Sequence[tuple[str, str]], after: int | None
-) -> AsyncIterator[tuple[int | None, str]]:
-    """What one connection brings: first (None, ""), when it stands. Refused, Unreachable, TransportError."""
+) -> AsyncIterator[tuple[int, str]]:
+    """What one connection brings: first where it begins, without a body. Refused, Unreachable, TransportError."""
     address = find()
     if address is None:
         raise Unreachable("there is no system that runs")
@@ -160,15 +158,14 @@ async def _connected(
             raise Unreachable(f"{address.url} answers {answer.status_code}")
         if answer.status_code != 200:
             raise Refused(await _why(answer.aread, address.url, answer.status_code))
-        yield None, ""
-        number, data = after, ""
+        number, data = after or 0, ""
         async for line in answer.aiter_lines():
             name, _, value = line.partition(": ")
             if name == "id" and value.isdecimal():
                 number = int(value)
             elif name == "data":
                 data += value
-            elif not line and data:
+            elif not line:
                 yield number, data
                 data = ""
     raise Unreachable("it ended")
