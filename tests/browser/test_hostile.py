@@ -76,47 +76,55 @@ async def hostile_requests(states: Party, asked: dict[str, str], new_request: Ca
         await asyncio.gather(*(written_everywhere(states, asked[kind], text) for kind, text in HOSTILE.items()))
 
 
-@pytest.mark.parametrize("size", [DESK, PHONE], ids=["desk", "phone"])
 async def test_hostile_text_stays_text_on_the_board(
-    open_page: Open, states: Party, new_request: Any, asked: dict[str, str], size: tuple[int, int]
+    open_page: Open, states: Party, new_request: Callable[..., dict[str, Any]], asked: dict[str, str]
 ) -> None:
     """Every card is where it belongs, no taller than any other could be, and shows what was written."""
     await hostile_requests(states, asked, new_request)
-    page = await open_page("/", size=size)
+    page = await open_page()
     await page.get_by_label("Mode").select_option("test")
-    for kind, request_id in asked.items():
-        shown = card(page, request_id)
-        await shown.scroll_into_view_if_needed()
-        title = await shown.get_by_role("heading", level=2).evaluate("element => element.textContent")
-        assert title == HOSTILE[kind][:LIMIT]
-        box = await shown.bounding_box()
-        assert box is not None
-        assert box["height"] < 620, f"{kind} breaks the card"
-    await nothing_ran(page, size[0])
+    for size in (DESK, PHONE):
+        await sized(page, size)
+        for kind, request_id in asked.items():
+            shown = card(page, request_id)
+            await shown.scroll_into_view_if_needed()
+            title = await shown.get_by_role("heading", level=2).evaluate("element => element.textContent")
+            assert title == HOSTILE[kind][:LIMIT]
+            box = await shown.bounding_box()
+            assert box is not None
+            assert box["height"] < 620, f"{kind} breaks the card"
+        await nothing_ran(page, size)
 
 
-@pytest.mark.parametrize("size", [DESK, PHONE], ids=["desk", "phone"])
 async def test_hostile_text_stays_text_in_a_request(
-    open_page: Open, states: Party, new_request: Any, asked: dict[str, str], size: tuple[int, int]
+    open_page: Open, states: Party, new_request: Callable[..., dict[str, Any]], asked: dict[str, str]
 ) -> None:
     """Closed and opened, as the texts of all its parts."""
     await hostile_requests(states, asked, new_request)
-    page = await open_page("/", size=size)
+    page = await open_page()
     for kind, request_id in asked.items():
+        await sized(page, DESK)
         await page.evaluate("hash => { location.hash = hash }", f"#/requests/{request_id}")
         await expect(section(page, "Events").locator(".event")).to_have_count(9)
-        written = page.locator("main bdi.written")
-        texts = await written.evaluate_all("found => found.map(each => each.textContent)")
+        texts = await page.locator("main bdi.written").evaluate_all("found => found.map(each => each.textContent)")
         assert texts.count(HOSTILE[kind][:LIMIT]) >= 10, f"{kind} is not shown as it was written"
-        height = await page.locator(".request .head").evaluate("element => element.offsetHeight")
-        assert height < 1_100, f"{kind} breaks the head"
+        for size in (DESK, PHONE):
+            await sized(page, size)
+            height = await page.locator(".request .head").evaluate("element => element.offsetHeight")
+            assert height < 1_100, f"{kind} breaks the head"
+            await nothing_ran(page, size)
         await page.evaluate(OPEN_ALL)
         await expect(page.locator("main [data-opens][aria-expanded=false]")).to_have_count(0)
-        await nothing_ran(page, size[0])
+        await nothing_ran(page, PHONE)
+
+
+async def sized(page: Page, size: tuple[int, int]) -> None:
+    """Gives the window a size."""
+    await page.set_viewport_size({"width": size[0], "height": size[1]})
 
 
 async def test_hostile_text_stays_text_in_a_rejection(
-    open_page: Open, states: Party, new_request: Any, asked: dict[str, str]
+    open_page: Open, states: Party, new_request: Callable[..., dict[str, Any]], asked: dict[str, str]
 ) -> None:
     """The original is shown as it came."""
     await hostile_requests(states, asked, new_request)
@@ -124,13 +132,13 @@ async def test_hostile_text_stays_text_in_a_rejection(
     rejection = page.locator(".rejection", has_text="bad-data").first
     await rejection.get_by_role("button", name="Original").click()
     await expect(rejection.locator("pre").last).to_contain_text("reason")
-    await nothing_ran(page, DESK[0])
+    await nothing_ran(page, DESK)
 
 
-async def nothing_ran(page: Page, width: int) -> None:
+async def nothing_ran(page: Page, size: tuple[int, int]) -> None:
     """No script of theirs, no element of theirs, no scrolling sideways."""
     assert await page.evaluate("window.hacked") is None
     theirs = "script, img, iframe, style, base, object, embed, form:not(.filters), a[href^='javascript']"
     assert await page.locator(f"main :is({theirs})").count() == 0
-    assert await page.evaluate("document.documentElement.scrollWidth") <= width
+    assert await page.evaluate("document.documentElement.scrollWidth") <= size[0]
     assert await page.evaluate("getComputedStyle(document.body).direction") == "ltr"
