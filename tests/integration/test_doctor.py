@@ -57,7 +57,7 @@ async def test_a_system_that_is_well_has_nothing_wrong(system: Stack) -> None:
     assert (wrongs(findings), code, err) == ({}, 0, "")
     assert told["ok"] is True
     looked_at = {finding.what for finding in findings}
-    assert {"Python", "disk", "runner", "Kafka", "members", "tokens", "database", "outboxes"} <= looked_at
+    assert {"Python", "disk", "runner", "Kafka", "members and keys", "tokens", "database", "outboxes"} <= looked_at
     assert {"clock of Kafka", "clock of the database", "topics", "keys"} <= looked_at
     for service in SERVICES:
         assert {f"process {service}", f"service {service}", f"lanes of {service}", f"schema {service}"} <= looked_at
@@ -113,7 +113,7 @@ async def test_what_does_not_answer_is_said_of_each_part(ill: System) -> None:
         "Kafka",
         "topics",
         "clock of Kafka",
-        "members",
+        "members and keys",
         "database",
         "service consensus",
     }

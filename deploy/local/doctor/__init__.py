@@ -36,7 +36,7 @@ CHECKS: dict[str, tuple[Check, str]] = {
     "Kafka": (kafka.kafka, "start it, or correct KAFKA_BOOTSTRAP_SERVERS"),
     "topics": (kafka.topic_settings, "see Kafka above"),
     "clock of Kafka": (kafka.clock, "see Kafka above"),
-    "members": (trust.members, "see Kafka above"),
+    "members and keys": (trust.members, "see Kafka above"),
     "tokens": (trust.tokens, ""),
     "database": (database.database, "start it, or correct DATABASE_URL"),
 }

@@ -25,7 +25,7 @@ _TOKEN_SOON = timedelta(days=14)
 async def members(system: System) -> list[Finding]:
     """Members and keys, trusting nothing but root.json; keys that end soon; services that may not sign."""
     if system.root is None:
-        return [look("members", "nobody says where root.json is", "set QALQAN_ROOT")]
+        return [look("members and keys", "nobody says where root.json is", "set QALQAN_ROOT")]
     try:
         root = Root.load(system.root)
     except (OSError, ValueError) as error:
@@ -50,7 +50,9 @@ async def _known(system: System, members_offset: int) -> list[Finding]:
 
         offsets = await asyncio.gather(*(reached(address) for _, address in system.services))
     return [
-        wrong("members", f"{service} has read up to {offset} of {members_offset}", "see its log; start it again")
+        wrong(
+            "members and keys", f"{service} has read up to {offset} of {members_offset}", "see its log; start it again"
+        )
         for (service, _), offset in zip(system.services, offsets, strict=True)
         if offset < members_offset
     ]
@@ -61,7 +63,11 @@ def judged(registry: Registry, now: datetime) -> list[Finding]:
     states = [member.state for member in registry.members() if member.status == "member"]
     keys = [key for key in registry.keys() if key.revoked_at is None]  # noqa: SIM118 - it is no dict
     count = f"{len(states)} members ({', '.join(sorted(states))}), {len(keys)} keys"
-    found = [well("members", count) if states else wrong("members", "there is none", "see the secretariat's log")]
+    found = [
+        well("members and keys", count)
+        if states
+        else wrong("members and keys", "there is none", "see the secretariat's log")
+    ]
     for service in SERVICES:
         source = service_source(registry.network, service)
         if not any(key.source == source and key.valid_at(now) for key in keys):

@@ -44,7 +44,7 @@ class _Answer(Response):  # type: ignore[misc]
                 ("assignment_epoch", Int32),
                 ("assignor", CompactString("utf-8")),
                 (
-                    "members",
+                    "who",
                     CompactArray(
                         ("member_id", CompactString("utf-8")),
                         ("instance_id", CompactString("utf-8")),
