@@ -253,7 +253,8 @@ class Lane(Generic[S]):
             _tell(_readable(batch, judgements, facts), tx)
         handling = None
         if self._traces is not None:
-            handled = _readable(batch, judgements, facts)
+            signed = {at: found for at, found in judgements.items() if found.identity is not None}
+            handled = _readable(batch, signed, facts)  # nobody else writes into a request's trace
             handling = Handling(tx.step, handled, begun_ns, drafted_ns, time.time_ns())
         if tx.outgoing:
             self._unsent_since = self._unsent_since or time.time()
@@ -424,7 +425,8 @@ def _readable(batch: Sequence[Record], judgements: dict[int, Judgement], facts: 
             fact = facts[record.topic, record.offset]
             event = None if fact is None else fact.event
         else:
-            event = judgements[record.offset].envelope
+            judged = judgements.get(record.offset)
+            event = None if judged is None else judged.envelope
         if event is not None:
             found.append((record, event))
     return found

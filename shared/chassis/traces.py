@@ -7,7 +7,8 @@ collector; the SDK reads its other standard variables itself.
 request id, the span id of a publication from the event's topic, source and id: whoever reads an event knows the span
 it came from. So all services meet in one trace, over days, restarts and replicas, and what is on the wire needs to
 carry nothing. A `traceparent` that a state sends is unsigned, and anybody's claim: a span links to it, and is never put
-into it. (`sampler`: ids are hashes, so OTEL_TRACES_SAMPLER=traceidratio keeps or drops whole requests.)
+into it; a submission whose signature does not hold makes no span. Ids are hashes, so that the sampler `traceidratio`
+keeps or drops whole requests.
 
 Spans are made after the fact, from a few instants that a lane notes on its way, and leave in a thread of their own from
 a bounded queue: a collector that hangs costs spans, never time.
@@ -51,7 +52,7 @@ class Handling:
 
     step: int
     records: Sequence[tuple[Record, Event]]
-    """What was handled, where it can be read."""
+    """What was handled, where it can be believed."""
     begun_ns: int
     drafted_ns: int
     committed_ns: int

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import gzip
+import json
 import threading
 import time
 from collections.abc import Iterator
@@ -25,7 +26,7 @@ from qalqan.client import Client, Message
 from qalqan.envelope import to_http
 from qalqan.runinfo import RunInfo
 from tests.conftest import pledge_data, request_data
-from tests.integration.stranger import PATIENCE_S, Stranger
+from tests.integration.stranger import PATIENCE_S, Stranger, raw
 
 CALLER = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 """A state's own trace."""
@@ -132,8 +133,12 @@ def receiver() -> Iterator[Receiver]:
 
 @pytest.fixture(scope="module")
 def traced(receiver: Receiver, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """A system of its own that sends its traces there."""
-    extra = {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.address, "OTEL_BSP_SCHEDULE_DELAY": "100"}
+    """A system of its own that sends its traces there, and logs all it does."""
+    extra = {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": receiver.address,
+        "OTEL_BSP_SCHEDULE_DELAY": "100",
+        "QALQAN_LOG_LEVEL": "DEBUG",
+    }
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("KAFKA_BOOTSTRAP_SERVERS", raising=False)
         patch.delenv("DATABASE_URL", raising=False)
@@ -221,9 +226,30 @@ async def test_one_request_is_one_trace_through_all_services(receiver: Receiver,
     assert lane.attributes["qalqan.lane.step"] > 0
     assert lane.attributes["cloudevents.event_type"] == "qalqan.VoteCast.v1"
 
+    for service in ("request", "consensus", "pledge"):
+        lines = (traced.home / "logs" / f"{service}.log").read_text().splitlines()
+        said = [json.loads(line) for line in lines if '"request_id": "TR-2026-TRACE"' in line]
+        assert {"record.handled", "event.stands"} <= {line["event"] for line in said}
+        assert {line["trace_id"] for line in said} == {trace_id}
+
     for message in published:
         is_a_states = "/states/" in message.event.source
         assert ("traceparent" in message.event.extensions) != is_a_states, "a state's own event stays as it came"
+
+
+async def test_a_forger_writes_into_nobodys_trace(receiver: Receiver, traced: Stack) -> None:
+    """A submission whose signature does not hold is refused, and tells nothing; the one after it does."""
+    async with Stranger.of(traced) as stranger:
+        request = request_data("TR-2026-FORGED")
+        forged = stranger.signed("RequestRaised", request, "TR", stranger.state_key("UZ"))
+        refused = await stranger.rejection(await stranger.put(raw(forged, topics.INBOX_REQUESTS)))
+        assert refused.data["reason"] == "foreign-source"
+        genuine = stranger.signed("RequestRaised", request, "TR")
+        await stranger.admit(genuine, topics.INBOX_REQUESTS)
+        async with asyncio.timeout(PATIENCE_S):
+            while genuine.id not in {span.attributes.get("cloudevents.event_id") for span in receiver.spans}:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+        assert forged.id not in {span.attributes.get("cloudevents.event_id") for span in receiver.spans}
 
 
 async def test_a_collector_that_hangs_disturbs_nobody(receiver: Receiver, traced: Stack) -> None:
