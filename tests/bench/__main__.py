@@ -21,6 +21,7 @@ from tests.bench.quix import votes_per_second_vs_quix
 from tests.bench.readers import stream_readers
 from tests.bench.recovery import recovery_s
 from tests.bench.votes import votes_per_second
+from tests.bench.webhooks import webhooks
 from tests.bench.where import where
 
 # In this order: memory is measured before the services have worked.
@@ -30,6 +31,7 @@ ON_A_RUNNING_SYSTEM: dict[str, Callable[[Ground], Awaitable[list[Figure]]]] = {
     "request_to_ballot": request_to_ballot,
     "stream_readers": stream_readers,
     "page_painted": page_painted,
+    "webhooks": webhooks,
     "votes_per_second": votes_per_second,
     "votes_per_second_vs_quix": votes_per_second_vs_quix,
 }

@@ -21,7 +21,7 @@ from services.notify.store import events
 from services.notify.store import subscriptions as store
 from services.notify.store.subscriptions import Subscription
 
-AN_OWNER, IN_ALL = 50, 1_000
+AN_OWNER, IN_ALL = 200, 1_000
 """How many subscriptions there may be."""
 _PAGES_AT_ONCE, _PAGE = 10, 500
 

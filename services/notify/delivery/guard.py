@@ -6,13 +6,10 @@ resolves to a moment later does not matter (DNS rebinding). TLS still checks the
 
 import asyncio
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
-from typing import Any
 from urllib.parse import urlsplit
-
-from httpcore2 import AnyIOBackend, AsyncNetworkBackend, AsyncNetworkStream, ConnectError, ConnectTimeout
 
 from services.notify.settings import DeliverySettings
 
@@ -96,39 +93,3 @@ def _resolve(host: str, port: int) -> list[str]:
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     # A scope (fe80::1%eth0) is cut off: link-local is refused anyway.
     return list(dict.fromkeys(str(address[0]).split("%")[0] for *_, address in found))
-
-
-class GuardedNetwork(AsyncNetworkBackend):
-    """Connects only to addresses that were checked; for httpcore2, which does TLS and HTTP on top."""
-
-    def __init__(self, guard: Guard) -> None:
-        self._guard = guard
-        self._network = AnyIOBackend()
-
-    async def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: Iterable[Any] | None = None,
-    ) -> AsyncNetworkStream:
-        """A connection to one of the host's addresses. ConnectError or ConnectTimeout; NotAllowed."""
-        try:
-            async with asyncio.timeout(timeout):
-                return await self._connect(host, port, local_address, socket_options)
-        except TimeoutError:
-            raise ConnectTimeout(f"no connection within {timeout:g} s") from None
-
-    async def _connect(self, host: str, port: int, local: str | None, options: Any) -> AsyncNetworkStream:
-        try:
-            addresses = await self._guard.addresses(host, port)
-        except OSError as error:
-            raise ConnectError(f"the name does not resolve: {error.strerror or error}") from error
-        failure: Exception = ConnectError("no address")
-        for address in addresses[:3]:
-            try:
-                return await self._network.connect_tcp(address, port, None, local, options)
-            except ConnectError as error:
-                failure = error
-        raise failure
