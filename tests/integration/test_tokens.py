@@ -116,6 +116,11 @@ async def test_a_stream_ends_when_its_token_is_revoked(
                 read += [line] if line.startswith("data: ") else []
         return read
 
+    async def readers() -> str:
+        text = (await http.get(f"{run.http['notify']}/metrics")).text
+        return next(line for line in text.splitlines() if line.startswith("qalqan_stream_readers"))
+
+    others = await readers()
     reading, lasting = asyncio.create_task(lines(shown)), asyncio.create_task(lines(run.token or ""))
     await asyncio.sleep(0.3)
     before = await stranger.raised()
@@ -129,6 +134,9 @@ async def test_a_stream_ends_when_its_token_is_revoked(
     assert not any(after in line for line in read)
     assert not lasting.done()
     lasting.cancel()
+    async with asyncio.timeout(10):
+        while await readers() != others:  # noqa: ASYNC110 - it is asked over HTTP
+            await asyncio.sleep(0.1)
 
 
 async def test_forged_tokens_are_nobodys(system: Stack, run: RunInfo, http: httpx2.AsyncClient) -> None:
