@@ -29,7 +29,9 @@ _BEARER = HTTPBearer(
     auto_error=False,
     scheme_name="token",
     bearerFormat="qalqan_<id>_<secret>",
-    description="A token with a role, made by `qalqan token make`; on a development network also `token` of run.json",
+    description="A token with a role (operator of a state, secretariat, observer, integrator), made by `qalqan token "
+    "make`; on a development network also `token` of run.json, which is the Secretariat's. 401: none that counts; 403: "
+    "its role may not.",
 )
 TOKEN = [{"token": list[str]()}]
 """The security requirement of what needs a token."""

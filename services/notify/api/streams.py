@@ -14,8 +14,8 @@ def streams_router(overview: Overview, tokens: Tokens) -> APIRouter:
 
     @router.get("/streams", summary="How services, lanes and consumer groups stand")
     async def streams(response: Response) -> Streams:
-        """As of a second ago at the most. A service that does not answer says so here, and holds up nobody; `effect`
-        counts since a process started, `lately` and the rates within `window_s`."""
+        """For operators and the Secretariat; as of a second ago at the most. A service that does not answer says so
+        here, and holds up nobody; `effect` counts since a process started, `lately` and the rates within `window_s`."""
         response.headers["Cache-Control"] = "private, no-store"
         return await overview.look()
 
