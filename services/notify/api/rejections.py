@@ -35,8 +35,8 @@ def rejections_router(pool: Pool, tokens: Tokens) -> APIRouter:
         before: Annotated[int | None, Query(ge=1, lt=2**63, description="`next` of the page before")] = None,
         limit: Annotated[int, Query(ge=1, le=100)] = 20,
     ) -> Response:
-        """For operators and the Secretariat. Each with the submission as it came, as text; a page of large ones may have
-        fewer than asked for."""
+        """For operators and the Secretariat. Each with the submission as it came, as text; a page of large ones may
+        have fewer than asked for."""
         found, more = await newest(pool, Asked(reason, source_topic, before), limit)
         items = [rejection(entry) for entry in found]
         return shown(request, Rejections(items=items, next=items[-1].seq if more else None))
