@@ -131,7 +131,7 @@ def board_router(board: Board, pool: Pool, follower: Follower, tokens: Tokens) -
     async def of_request(
         request: Request,
         request_id: Id,
-        after: Annotated[int, Query(ge=0, description="The number of the last event that was read")] = 0,
+        after: Annotated[int, Query(ge=0, lt=2**63, description="The number of the last event that was read")] = 0,
         limit: Annotated[int, Query(ge=1, le=200)] = 100,
     ) -> Response:
         """Each as it stands on its topic, and whether its signature holds."""
