@@ -161,7 +161,9 @@ def _run(home: Path, brokers: int | None) -> None:
         with console.status("Starting Kafka, PostgreSQL and five services ..."):
             stack.start()
         say(f"Ready in {time.monotonic() - started:.1f} s. {_summary(stack.run(), home)}")
-        if ready is not None:
+        if ready is None:
+            say(_way_in(stack.run()))
+        else:  # whoever waits for it says so: our words go to a log
             os.write(int(ready), b"ready\n")
             os.close(int(ready))
         while True:
@@ -202,12 +204,19 @@ def _detach(home: Path, brokers: int | None) -> None:
     if words != "ready\n":
         runner.wait()
         raise CannotStart(words or f"The runner ended unexpectedly: see {home / 'logs' / 'runner.log'}.")
-    console.print(f"Ready. {_summary(json.loads((home / 'run.json').read_bytes()), home)}", soft_wrap=True)
+    run = json.loads((home / "run.json").read_bytes())
+    for word in (f"Ready. {_summary(run, home)}", _way_in(run)):
+        console.print(word, markup=False, highlight=False, soft_wrap=True)
 
 
 def _summary(run: dict[str, Any], home: Path) -> str:
     where = home / "run.json"
-    return f"Network {run['network']}; live stream {run['dashboard']}/stream; all addresses and keys in {where}."
+    return f"Network {run['network']}; all addresses and keys in {where}."
+
+
+def _way_in(run: dict[str, Any]) -> str:
+    """The page's address, signed in: a fragment is sent to no server, and so stands in no log."""
+    return f"The board: {run['dashboard']}/#token={run['token']}"
 
 
 class _Stop(BaseException):
