@@ -91,34 +91,45 @@ async def test_a_request_is_shown_whole(open_page: Open, states: Party, new_requ
     await expect(events.first.locator("pre")).to_be_visible()
 
 
+LONG_AGO = "2001-01-01T00:00:00Z"
+"""An offer that ended so is what is due first, whatever else is open."""
+
+
 async def test_a_turn_is_acknowledged(open_page: Open, states: Party, new_request: Made) -> None:
     """Whoever owes something is named, until somebody says that it is known."""
-    data = new_request()
-    await raised(states, data)
+    request_id = (await raised(states, new_request())).request_id
+    await pledged(states, request_id, offer_expires_at=LONG_AGO)
     page = await open_page()
-    turn = page.locator(".turn", has=page.locator(f'a[href="#/requests/{data["request_id"]}"]')).filter(has_text="KZ")
-    await turn.get_by_role("button", name="Acknowledge: KZ to vote").click()
+    turn = page.locator(turn_of(request_id)).filter(has_text="TR to answer AZ-1")
+    await expect(turn).to_contain_text("late")
+    await turn.get_by_role("button", name="Acknowledge: TR to answer AZ-1").click()
     await expect(turn).to_contain_text("Acknowledged by")
     await expect(turn.get_by_role("button")).to_have_count(0)
+
+
+def turn_of(request_id: str) -> str:
+    """Turns that belong to a request."""
+    return f'.turn:has(a[href="#/requests/{request_id}"])'
 
 
 async def test_an_operator_sees_what_its_state_owes_until_the_token_is_revoked(
     open_page: Open, system: Stack, run: RunInfo, states: Party, new_request: Made
 ) -> None:
-    """Only its own turns; an observer acknowledges nothing; a revocation leads back to signing in, by itself."""
+    """Only its own turns; an observer has no streams and acknowledges nothing; a revocation leads to signing in."""
     request_id = (await raised(states, new_request())).request_id
-    of_request = f'.turn:has(a[href="#/requests/{request_id}"])'
-    operator, observer = await made(system, "operator", "KZ"), await made(system, "observer")
+    await pledged(states, request_id, offer_expires_at=LONG_AGO)
+    operator, observer = await made(system, "operator", "TR"), await made(system, "observer")
     async with httpx2.AsyncClient(timeout=20) as http:
         await becomes(http, run, observer, 200)
     page = await open_page(token=operator)
     turns = page.get_by_role("complementary", name="Your turn")
-    await expect(turns.locator(of_request)).to_have_count(1)
-    await expect(turns.locator(of_request)).to_contain_text("KZ to vote")
+    await expect(turns.locator(turn_of(request_id))).to_have_count(1)
+    assert set(await turns.locator(".turn .what .state").all_text_contents()) == {"TR"}
 
     watching = await open_page(token=observer)
-    await expect(watching.locator(of_request)).to_have_count(4)
+    await expect(watching.locator(turn_of(request_id)).first).to_be_visible()
     await expect(watching.get_by_role("button", name="Acknowledge")).to_have_count(0)
+    await expect(watching.get_by_role("link", name="Streams")).to_have_count(0)
 
     assert token(system.home, "revoke", operator.split("_")[1]).exit_code == 0
     await expect(page.get_by_role("alert")).to_contain_text("not accepted")

@@ -12,8 +12,9 @@ import { tick } from "./time.js";
 const VIEWS = [
   { path: /^\/$/, show: now, nav: "now", href: "#/" },
   { path: /^\/requests\/([^/]+)$/, show: request, nav: "now" },
-  { path: /^\/streams$/, show: streams, nav: "streams", href: "#/streams" },
+  { path: /^\/streams$/, show: streams, nav: "streams", href: "#/streams", roles: ["operator", "secretariat"] },
 ];
+const isFor = (view, reader) => !view.roles || view.roles.includes(reader.role);
 
 let me = null;
 let stop = () => {};
@@ -129,6 +130,12 @@ async function begin() {
     h("span", {}, h("strong", {}, me.state ?? word("role", me.role)), me.state ? ` ${word("role", me.role)}` : ""),
     out,
   );
+  for (const link of nav.querySelectorAll("a")) {
+    link.parentElement.hidden = !isFor(
+      VIEWS.find((view) => view.href === link.getAttribute("href")),
+      me,
+    );
+  }
   nav.hidden = false;
   return show();
 }
@@ -137,7 +144,7 @@ function show() {
   if (me === null) return;
   leave();
   const path = location.hash.slice(1) || "/";
-  const view = VIEWS.find((each) => each.path.test(path)) ?? VIEWS[0];
+  const view = VIEWS.find((each) => each.path.test(path) && isFor(each, me)) ?? VIEWS[0];
   for (const link of nav.querySelectorAll("a")) {
     if (link.dataset.nav === view.nav) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");

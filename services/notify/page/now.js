@@ -29,12 +29,12 @@ export function now(root, frame) {
   let stopFollowing = () => {};
   let reading = new AbortController();
 
-  const count_ = h("p", { class: "tally", role: "status" });
+  const tally = h("p", { class: "tally", role: "status" });
   const list = h("ol", { class: "board" });
   const rest = h("div", { class: "rest" });
   const turnsRoot = h("aside", { "aria-label": t(frame.me.state ? "turns.title" : "turns.title.all") });
   root.append(
-    h("div", { class: "head" }, h("h1", { tabindex: "-1" }, t("now.title")), count_, filterForm(filters, reload)),
+    h("div", { class: "head" }, h("h1", { tabindex: "-1" }, t("now.title")), tally, filterForm(filters, reload)),
     h(
       "div",
       { class: "columns" },
@@ -83,7 +83,7 @@ export function now(root, frame) {
   function paintRest(hidden) {
     const shown = [...nodes.keys()].map((id) => cards.get(id));
     const said = loaded ? [count("now.count", shown.length)] : [t("loading")];
-    patchChildren(count_, h("p", {}, said));
+    patchChildren(tally, h("p", {}, said));
     const isEmpty = loaded && shown.length === 0;
     const isFiltered = Object.values(filters).some(Boolean);
     patchChildren(

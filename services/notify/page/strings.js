@@ -91,6 +91,7 @@ const en = {
   "turns.title.all": "Whose turn it is",
   "turns.none": "Nothing waits for you.",
   "turns.none.all": "No state is waited for.",
+  "turns.many": "{n} or more",
   "turns.acknowledge": "Acknowledge",
   "turns.acknowledge.what": "Acknowledge: {what}",
   "turns.acknowledged": "Acknowledged by {who}",

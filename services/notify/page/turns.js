@@ -3,10 +3,11 @@
 import { get, post } from "./api.js";
 import { eachFrame, h, patchChildren, written } from "./dom.js";
 import { modeMark } from "./parts.js";
-import { parts, t } from "./strings.js";
+import { number, parts, t } from "./strings.js";
 import { due, inWords, overdue, owed } from "./waits.js";
 
 const EVERY_MS = 5_000;
+const SHOWN = 40; // what is due first
 
 /** Keeps a list of turns up to date in `root` until the function that it returns is called. `again` reads it at once. */
 export function showTurns(root, me, frame) {
@@ -18,7 +19,7 @@ export function showTurns(root, me, frame) {
 
   async function read() {
     try {
-      turns = (await get("/turns", { state: me.state, open: true })).items;
+      turns = (await get("/turns", { state: me.state, open: true, limit: SHOWN })).items;
       paint();
     } catch (error) {
       // That nobody answers is the live board's to say, which also knows when somebody does again.
@@ -68,7 +69,12 @@ function view(turns, me, mayAcknowledge, said) {
       "h2",
       { tabindex: "-1" },
       t(mine ? "turns.title" : "turns.title.all"),
-      turns.length > 0 && h("span", { class: "count" }, turns.length),
+      turns.length > 0 &&
+        h(
+          "span",
+          { class: "count" },
+          turns.length < SHOWN ? number(turns.length) : t("turns.many", { n: number(SHOWN) }),
+        ),
     ),
     h("p", { class: "said", role: "alert" }, said),
     turns.length === 0
