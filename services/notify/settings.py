@@ -46,4 +46,6 @@ class DeliverySettings(BaseSettings):
     @field_validator("allow", mode="before")
     @classmethod
     def _networks(cls, text: object) -> object:
-        return tuple(ip_network(part.strip()) for part in text.split(",")) if isinstance(text, str) else text
+        if not isinstance(text, str):
+            return text
+        return tuple(ip_network(part.strip()) for part in text.split(",") if part.strip())
