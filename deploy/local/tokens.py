@@ -50,7 +50,7 @@ def make(
             raise CannotStart(
                 f"{why_unreadable(error)}: an operator needs --state KZ, an integrator may have one."
             ) from None
-        with _changing(_place(home, file)) as tokens:
+        with changing(_place(home, file)) as tokens:
             tokens.append(token)
     errors.print(
         f"{_whose(token)}, until {format_instant(token.valid_until)}. It is not shown again; "
@@ -92,7 +92,7 @@ def revoke(
     """Take a token back: no service takes it any more a second later, and streams that it reads end."""
     with sentences():
         path = _place(home, file)
-        with _changing(path) as tokens:
+        with changing(path) as tokens:
             number = next((n for n, token in enumerate(tokens) if token.token_id == token_id), None)
             if number is None:
                 raise CannotStart(f"There is no token {token_id} in {path}: see `qalqan token list`.")
@@ -127,7 +127,7 @@ def _load(path: Path) -> TokenFile:
 
 
 @contextlib.contextmanager
-def _changing(path: Path) -> Iterator[list[Token]]:
+def changing(path: Path) -> Iterator[list[Token]]:
     """The tokens of a file, to be changed by one at a time; written whole when the block ends, or not at all."""
     folder = os.open(path.parent, os.O_RDONLY)
     try:

@@ -5,6 +5,7 @@ import json
 import stat
 import time
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from chassis.tokens import NotAdmitted, Role, TokenFile, Tokens, new_token
 from deploy.local.private import TOKENS, write_private
 from deploy.local.roles import SERVICES
 from deploy.local.stack import Stack
-from deploy.local.tokens import app
+from deploy.local.tokens import app, changing
 from qalqan.runinfo import RunInfo
 from tests.integration.commands import qalqan
 from tests.integration.stranger import Stranger
@@ -274,6 +275,20 @@ def test_without_a_development_token_nothing_stands_for_it(tmp_path: Path) -> No
     for shown in ("", "development", "\udcff"):
         with pytest.raises(NotAdmitted):
             tokens.reader(shown)
+
+
+def test_two_who_make_tokens_at_once_lose_none(tmp_path: Path) -> None:
+    """One after the other, each on what the other wrote."""
+    path = tmp_path / TOKENS
+
+    def add(number: int) -> None:
+        with changing(path) as tokens:
+            tokens.append(new_token("observer", None, str(number), NOW, NOW + timedelta(days=1))[1])
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(add, range(40)))
+    assert {token.name for token in TokenFile.load(path).tokens} == {str(number) for number in range(40)}
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_who_acts_for_a_state(tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ def test_a_lane_that_stands_still_and_one_that_is_at_it() -> None:
     """Behind at both looks and not moved; behind and moving; behind only now."""
     still = [view(*all_but({3}), LaneView(partition=3, lag={"requests": 7}, rate_per_s=0.0))]
     [finding] = services.lanes(still, still)
-    assert (finding.verdict, finding.seen) == ("wrong", "lane 3 stand still, with 7 records to handle")
+    assert (finding.verdict, finding.seen) == ("wrong", "no progress in lane 3, with 7 records to handle")
     moving = [view(*all_but(set(), lag=5, rate=2.5))]
     assert services.lanes(moving, moving)[0].verdict == "look"
     assert services.lanes([view(*all_but(set()))], still)[0].verdict == "look"

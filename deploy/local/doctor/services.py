@@ -62,7 +62,7 @@ def lanes(first: list[ServiceView], second: list[ServiceView]) -> list[Finding]:
             remedy = "start a replica of it; another that is frozen keeps its lanes until its session ends"
             found.append(wrong(what, f"nobody has {_numbers(orphans)}", remedy))
         elif still:
-            seen = f"{_numbers(still)} stand still, with {sum(behind[n] for n in still)} records to handle"
+            seen = f"no progress in {_numbers(still)}, with {sum(behind[n] for n in still)} records to handle"
             found.append(wrong(what, seen, f"see logs/{service}.log: it says what it waits for, or met"))
         elif behind:
             seen = f"{sum(behind.values())} records to handle, and it is at it"
