@@ -95,6 +95,7 @@ function detail({ event, signature, data, topic }, title) {
   return h(
     "div",
     { class: "detail" },
+    signature.why && h("p", { class: "why" }, written(signature.why)),
     signature.key_id &&
       h("p", { class: "key" }, t("signature.key"), " ", h("code", {}, signature.key_id), " · ", topic),
     h("pre", { tabindex: "0", role: "group", "aria-label": t("event.data", { event: title }) }, h("bdi", {}, text)),

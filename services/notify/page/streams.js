@@ -34,7 +34,9 @@ export function streams(root, frame) {
 
   async function read() {
     try {
-      standing = await get("/streams", {}, reading.signal);
+      const now = await get("/streams", {}, reading.signal);
+      // While Kafka is silent the groups stand as they were; that it is silent is said above them.
+      standing = now.kafka.answers || !standing ? now : { ...now, groups: standing.groups };
       const counted = refused(standing.services);
       if (turn++ % REJECTIONS_EVERY === 0 || counted !== rejectedBefore) {
         join(await get("/rejections", { limit: REJECTIONS }, reading.signal));
