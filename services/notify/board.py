@@ -5,8 +5,11 @@ readers.
 """
 
 import asyncio
+import sys
+import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterable
+from dataclasses import replace
 from itertools import takewhile
 from weakref import WeakValueDictionary
 
@@ -40,8 +43,9 @@ _TAIL = 4_096
 _UNSEEN = 1_000
 """Events that are on no board, of which a start may read so many again."""
 _TEXTS = 64
-_BREATH = 50
-"""Events after which others have a turn in this event loop."""
+_HEAP = 50
+_BREATH_S = 0.02
+"""For so long events are folded before others have a turn in this event loop."""
 
 
 class Board:
@@ -54,10 +58,13 @@ class Board:
         self._stream = stream
         self._follower = follower
         self._projection = Projection()
+        self._in_hand: set[str] = set()
+        """Requests of the events that are being folded: their views stay in memory."""
         self._unkept: dict[str, View] = {}
         self._kept_upto = 0
         self._cards: OrderedDict[str, Kept] = OrderedDict()
-        self._cards_from = 0
+        self._cards_from = sys.maxsize  # until the store was asked
+        self._breathe_at = 0.0
         self._moved = asyncio.Condition()
         self._watched: WeakValueDictionary[str, asyncio.Event] = WeakValueDictionary()
         """Whoever watches a request holds its event: set once at its next change."""
@@ -69,10 +76,12 @@ class Board:
 
     async def follow(self) -> None:
         """Folds the stream, from where the store ends, until cancelled."""
-        self.seq = self._cards_from = self._kept_upto = await patiently(lambda: views.projected(self._pool))
+        self.seq = self._kept_upto = await patiently(lambda: views.projected(self._pool))
+        # Views may be further than what holds all: cards up to there are the store's.
+        self._cards_from = await patiently(lambda: views.newest(self._pool))
         async for page in self._stream.pages(self.seq):
-            for at in range(0, len(page), _BREATH):
-                await self._take(page[at : at + _BREATH])
+            for at in range(0, len(page), _HEAP):
+                await self._take(page[at : at + _HEAP])
                 await asyncio.sleep(0)
 
     async def keep(self) -> None:
@@ -88,13 +97,20 @@ class Board:
             self._dirty.clear()
             if not self._unkept and self.seq - self._kept_upto < _UNSEEN:
                 return
-            changed, self._unkept = self._unkept, {}
+            changed = dict(self._unkept)
             upto = self._projection.upto(self.seq)
             cards = {request_id: self._card(view).text for request_id, view in changed.items()}
             owed = [turn for view in changed.values() for turn in turns(view)]
-            await patiently(lambda: views.keep(self._pool, changed.values(), cards, owed, upto))
+            try:
+                await patiently(lambda: views.keep(self._pool, changed.values(), cards, owed, upto))
+            except asyncio.CancelledError:
+                self._dirty.set()  # the reader for whom it was has gone: `keep` sees to it
+                raise
             self._kept_upto = upto
-            self._projection.forget(_IN_MEMORY, set(self._unkept))
+            for request_id, view in changed.items():
+                if self._unkept[request_id] is view:
+                    del self._unkept[request_id]
+            self._projection.forget(_IN_MEMORY, {*self._unkept, *self._in_hand})
             self.kept.set()
 
     async def view(self, request_id: str) -> View | None:
@@ -139,10 +155,18 @@ class Board:
 
     async def _take(self, entries: list[Entry]) -> None:
         believed = [each for entry in entries if (each := await self._believed(entry)) is not None]
-        await self._load({request_id for request_id, _ in believed})
+        self._in_hand = {request_id for request_id, _ in believed}
+        ahead = await self._load(self._in_hand)
+        changed: OrderedDict[str, int] = OrderedDict()
         for request_id, told in believed:
-            if (view := self._projection.take(request_id, told)) is not None:
-                self._changed_to(view)
+            if self._projection.take(request_id, told) is not None or request_id in ahead:
+                changed[request_id] = told.seq
+                changed.move_to_end(request_id)
+            await self._breathe()
+        for request_id, seq in changed.items():  # once, however many events of it there were
+            self._changed_to(self._projection.views[request_id], seq)
+            await self._breathe()
+        self._in_hand = set()
         self.seq = entries[-1].seq
         for late in self._projection.give_up(self.seq):
             log.error("board.given_up", topic=late.topic, seq=late.seq)
@@ -151,10 +175,10 @@ class Board:
             async with self._moved:
                 self._moved.notify_all()
 
-    def _changed_to(self, view: View) -> None:
+    def _changed_to(self, view: View, seq: int) -> None:
         self._unkept[view.request_id] = view
-        card = self._card(view)
-        self._cards[view.request_id] = card
+        # The number is that of the event by which our readers are told: cards come in their order.
+        self._cards[view.request_id] = replace(self._card(view), seq=seq)
         self._cards.move_to_end(view.request_id)
         while len(self._cards) > _TAIL:
             self._cards_from = self._cards.popitem(last=False)[1].seq
@@ -177,10 +201,22 @@ class Board:
             return known
         return Kept(view.request_id, view.seq, view.state, view.mode, Card.of(view).model_dump_json(by_alias=True))
 
-    async def _load(self, request_ids: Iterable[str]) -> None:
+    async def _load(self, request_ids: Iterable[str]) -> set[str]:
+        """Has the views of these requests in memory; of which of them the store has read further than we have.
+
+        Another replica wrote that: to fold the same events changes nothing more, and yet our readers do not know it.
+        """
         missing = [request_id for request_id in request_ids if request_id not in self._projection.views]
-        if missing:
-            self._projection.views.update(await patiently(lambda: views.load(self._pool, missing)))
+        if not missing:
+            return set()
+        found = await patiently(lambda: views.load(self._pool, missing))
+        self._projection.views.update(found)
+        return {request_id for request_id, view in found.items() if view.seq > self.seq}
+
+    async def _breathe(self) -> None:
+        if time.monotonic() >= self._breathe_at:
+            await asyncio.sleep(0)
+            self._breathe_at = time.monotonic() + _BREATH_S
 
     async def _believed(self, entry: Entry) -> tuple[str, Told] | None:
         """An entry of a request, if it is one and to be believed: its request and what it tells."""

@@ -38,6 +38,7 @@ class Stream:
             try:
                 if not begun:
                     self._last_seq, begun = await events.last_seq(self._pool), True
+                    await self._tell()  # whoever asked before has waited for what is there already
                 async with self._pool.acquire() as connection:
                     await connection.add_listener(events.CHANNEL, self._wake)
                     try:
@@ -94,8 +95,11 @@ class Stream:
         while entries := await events.after(self._pool, self._last_seq, _PAGE):
             self._tail.extend(entries)
             self._last_seq = entries[-1].seq
-            async with self._moved:
-                self._moved.notify_all()
+            await self._tell()
+
+    async def _tell(self) -> None:
+        async with self._moved:
+            self._moved.notify_all()
 
     async def _next(self, place: int, subjects: Collection[str]) -> tuple[list[Entry], int]:
         """Some events after a place, and the place up to which that is all."""

@@ -53,7 +53,9 @@ class Turns:
     def _word(self, turn: TurnView) -> Word:
         now = datetime.now(UTC)
         level = turn.level + 1
-        again = told_again(level, turn.told_at[0] if turn.told_at else now, turn.severity, turn.deadline)
+        # The first word since it began; it may have been told, ended and begun again before.
+        first = turn.told_at[-level] if level else now
+        again = told_again(level, first, turn.severity, turn.deadline)
         to = [turn.state, *(["secretariat"] if level >= SECRETARIAT_FROM else [])]
         said = {**dump(turn.model_copy(update={"level": level})), "to": to}
         return Word(turn.turn_id, level, again, json.dumps(self._announcement(turn, level, now, said)))

@@ -6,13 +6,17 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import uvicorn
-from fastapi import APIRouter, FastAPI, Response
+from fastapi import APIRouter, FastAPI, HTTPException, Response
 from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from chassis.problems import Problem, answer_with_problems
 from qalqan.registry import Registry
+
+BODY_LIMIT_BYTES = 1024 * 1024
+"""More is never read: a body is read before anybody looks at who sends it."""
 
 
 class Health(BaseModel):
@@ -36,6 +40,7 @@ def application(name: str, ready: Callable[[], bool], registry: Registry, *route
         redirect_slashes=False,
     )
     answer_with_problems(app)
+    app.add_middleware(_BodyLimit)
 
     @app.get(
         "/health",
@@ -73,6 +78,28 @@ def schemas(*models: type[BaseModel]) -> dict[str, Any]:
         found.update(schema.pop("$defs", {}))
         found[model.__name__] = schema
     return found
+
+
+class _BodyLimit:
+    """413 for whoever sends more than `BODY_LIMIT_BYTES`."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        read = 0
+
+        async def bounded() -> Message:
+            nonlocal read
+            message = await receive()
+            read += len(message.get("body", b""))
+            if read > BODY_LIMIT_BYTES:
+                if scope["method"] == "GET":
+                    return {"type": "http.disconnect"}  # it has none; where it is read, an answer is under way
+                raise HTTPException(413, f"the body is larger than {BODY_LIMIT_BYTES} bytes")
+            return message
+
+        await self._app(scope, bounded, send)
 
 
 def _complete(app: FastAPI, routers: tuple[APIRouter, ...]) -> None:

@@ -5,9 +5,9 @@ import contextlib
 import json
 import os
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from importlib import import_module
 from typing import Any
 
@@ -21,6 +21,7 @@ from chassis.follower import Follower
 from chassis.lanes import end
 from deploy.local.stack import Stack
 from qalqan import topics
+from qalqan.events import MobilizationAuthorized, PledgeAccepted, PledgeOffered, RequestRaised
 from qalqan.instants import to_millis
 from qalqan.registry import Root
 from qalqan.signing import Ed25519Key
@@ -28,13 +29,20 @@ from qalqan.topics import DECISIONS, VOTES
 from services.notify.api.board import signature_of
 from services.notify.board import Board
 from services.notify.domain.entry import body_of
-from services.notify.domain.turns import turns
+from services.notify.domain.turns import Turn, TurnView, turns
 from services.notify.domain.view import View
 from services.notify.store import events, views
+from services.notify.store import turns as store
 from services.notify.stream import Stream
+from services.notify.turns import Turns
 from tests.integration.stranger import PATIENCE_S, Stranger
+from tests.unit.builders import example
+from tests.unit.test_projection import LINE, seen, told
 
-TABLES = import_module("services.notify.migrations.versions.0001_stream").STATEMENTS
+TABLES = [
+    *import_module("services.notify.migrations.versions.0001_stream").STATEMENTS,
+    *import_module("services.notify.migrations.versions.0002_subscriptions").STATEMENTS,
+]
 Json = dict[str, Any]
 
 
@@ -212,6 +220,36 @@ _ENDING = {"reason": "so it is"}
 @contextlib.asynccontextmanager
 async def _board_of_its_own(system: Stack) -> AsyncIterator[tuple[Pool, Board, Follower]]:
     """A board over a store that nobody else writes to, believing whom this network believes."""
+    async with (
+        _a_store(system) as pool,
+        _folding(system, pool) as (stream, board, follower),
+        _working(stream.follow_store, board.follow, board.keep),
+    ):
+        yield pool, board, follower
+
+
+@contextlib.asynccontextmanager
+async def _working(*works: Callable[[], Coroutine[Any, Any, None]]) -> AsyncIterator[None]:
+    tasks = [asyncio.create_task(work()) for work in works]
+    try:
+        yield
+    finally:
+        await end(tasks)
+
+
+@contextlib.asynccontextmanager
+async def _folding(system: Stack, pool: Pool) -> AsyncIterator[tuple[Stream, Board, Follower]]:
+    follower = Follower(system.access, "a-board", Root.load(system.identity.root))
+    await follower.start()
+    stream = Stream(pool)
+    try:
+        yield stream, Board(pool, stream, follower), follower
+    finally:
+        await follower.stop()
+
+
+@contextlib.asynccontextmanager
+async def _a_store(system: Stack) -> AsyncIterator[Pool]:
     async with contextlib.AsyncExitStack() as stack:
         owner = await asyncpg.connect(system.database_url)
         stack.push_async_callback(owner.close)
@@ -221,14 +259,100 @@ async def _board_of_its_own(system: Stack) -> AsyncIterator[tuple[Pool, Board, F
             await owner.execute(statement)
         pool = await connect(f"{system.database_url}?search_path=a_board", "a-board")
         stack.push_async_callback(pool.close)
-        follower = Follower(system.access, "a-board", Root.load(system.identity.root))
-        await follower.start()
-        stack.push_async_callback(follower.stop)
-        stream = Stream(pool)
-        board = Board(pool, stream, follower)
-        tasks = [asyncio.create_task(work()) for work in (stream.follow_store, board.follow, board.keep)]
-        stack.push_async_callback(end, tasks)
-        yield pool, board, follower
+        yield pool
+
+
+async def _told(pool: Pool, stranger: Stranger, seq: int, name: str, data: Json) -> None:
+    """Appends an event of the topic `requests` to a store."""
+    event = stranger.signed(name, data)
+    told = replace(event, extensions={"mode": "test", "position": f"{seq:010}"})
+    body = body_of(told, topics.REQUESTS.name, 0, seq, to_millis(datetime.now(UTC)))
+    await events.append(pool, [(topics.REQUESTS.name, 0, seq, data["request_id"], None, body)])
+
+
+async def test_readers_are_told_also_by_a_replica_that_finds_the_change_in_the_store(
+    system: Stack, stranger: Stranger
+) -> None:
+    """Another replica read the same events a moment before, and has written what came of them."""
+    data = stranger.new_request()
+    async with (
+        _a_store(system) as pool,
+        _folding(system, pool) as (stream, board, _),
+        _folding(system, pool) as (faster_stream, faster, _),
+        asyncio.timeout(PATIENCE_S),
+        _working(board.follow),
+    ):
+        changes, views_of = board.changes(0), board.view_changes(data["request_id"])
+        card, view = asyncio.ensure_future(anext(changes)), asyncio.ensure_future(anext(views_of))
+        await asyncio.sleep(0.1)
+        async with _working(faster_stream.follow_store, faster.follow):
+            await _told(pool, stranger, 1, "RequestRaised", data)
+            await _told(pool, stranger, 2, "RequestClosed", _ENDING | {"request_id": data["request_id"]})
+            while faster.seq < 2:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            await faster.flush()
+        async with _working(stream.follow_store):
+            await asyncio.gather(card, view)
+        assert json.loads(card.result().text)["status"] == json.loads(view.result().text)["status"] == "closed"
+
+
+async def test_a_reader_that_goes_takes_nothing_along(system: Stack, stranger: Stranger) -> None:
+    """It had the board written, for it wanted what is old; and left before that was done."""
+    data = stranger.new_request()
+    async with (
+        _a_store(system) as pool,
+        _folding(system, pool) as (stream, board, _),
+        asyncio.timeout(PATIENCE_S),
+        _working(stream.follow_store, board.follow),
+    ):
+        await _told(pool, stranger, 1, "RequestRaised", data)
+        while board.seq < 1:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        async with pool.acquire() as connection, connection.transaction():
+            await connection.execute("select from board for update")
+            reader = asyncio.create_task(board.flush())
+            await asyncio.sleep(0.1)
+            await end([reader])
+        async with _working(board.keep):
+            while not await views.load(pool, [data["request_id"]]):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+
+
+async def test_what_is_owed_anew_is_told_anew_and_not_all_at_once(system: Stack) -> None:
+    story = [
+        example(RequestRaised),
+        example(PledgeOffered),
+        example(PledgeAccepted),
+        example(MobilizationAuthorized, lines=[LINE]),
+    ]
+    late = seen(told(story))
+    async with _a_store(system) as pool, _folding(system, pool) as (_, board, _):
+
+        async def keep(seq: int, *owed: Turn) -> None:
+            await views.keep(pool, [late.model_copy(update={"seq": seq})], {late.request_id: CARD}, owed, seq)
+
+        async def turn() -> TurnView:
+            return (await store.listed(pool, None, None, None, 9))[0]
+
+        (owed,) = turns(late)
+        for seq in (1, 3):
+            await keep(seq, owed)
+            async with _working(Turns(pool, board, lambda: 0, system.identity.network).tell):
+                await asyncio.sleep(1.5)
+            found = await turn()
+            assert (found.level, len(found.told_at)) == (0, (seq + 1) // 2)
+            if seq == 1:
+                await pool.execute("update turn set told_at = array[now() - interval '3 days']")
+                await keep(2)  # it has left; then more is to
+                assert (await turn()).ended_at is not None
+        await store.acknowledge(pool, found.turn_id, "duty desk")
+        in_time = datetime.now(UTC) + timedelta(hours=1)
+        await keep(4, owed.model_copy(update={"deadline": in_time, "next_at": in_time}))
+        assert ((await turn()).level, (await turn()).acknowledged_at) == (-1, None)
+        assert await store.due(pool, 9) == []
+
+
+CARD = '{"title": "x", "severity": "Extreme"}'
 
 
 async def test_the_events_of_a_request_come_in_pages(stranger: Stranger, notify: Notify) -> None:
@@ -332,6 +456,9 @@ async def test_a_replica_that_lags_behind_takes_nothing_back(system: Stack, stra
         ("/board?limit=0", 422),
         ("/board?mode=war", 422),
         ("/stream?type=Nothing", 422),
+        ("/stream?request=%00", 422),
+        ("/requests/TR-2023-nowhere/events?after=9223372036854775808", 422),
+        ("/subscriptions?cursor=%00", 422),
         ("/stream?mode=war", 422),
         ("/turns?state=kz", 422),
     ],
@@ -341,3 +468,21 @@ async def test_what_cannot_be_shown_is_a_problem(notify: Notify, path: str, stat
         answer = await http.get(f"{notify.base}{path}", headers=notify.shown())
     assert answer.status_code == status
     assert answer.headers["content-type"] == "application/problem+json"
+
+
+async def test_of_a_body_no_more_is_read_than_a_service_could_want(notify: Notify) -> None:
+    """Also not for whoever shows no token: the body comes before that is looked at."""
+
+    async def endless() -> AsyncIterator[bytes]:
+        for _ in range(64):
+            yield b" " * 65_536
+
+    async with httpx2.AsyncClient() as http:
+        headers = {"content-type": "application/json"}
+        answer = await http.post(f"{notify.base}/subscriptions", content=endless(), headers=headers)
+        named = await http.post(
+            f"{notify.base}/subscriptions",
+            json={"kind": "webhook", "target": "http://127.0.0.1:9/", "name": "\0"},
+            headers=notify.shown(),
+        )
+    assert (answer.status_code, named.status_code) == (413, 422)

@@ -9,14 +9,16 @@ from sse_starlette import EventSourceResponse
 from chassis.reading import Asking, guarded, while_admitted
 from chassis.tokens import Tokens
 from qalqan.events import EVENTS, Mode, type_of
-from qalqan.fields import State
+from qalqan.fields import RequestId, State
 from services.notify.api.live import LastEventId, live, lively, place
 from services.notify.domain.entry import Wanted
 from services.notify.stream import Stream
 
 _FILTERS = 100
 
-Subjects = Annotated[list[str], Query(alias="request", description="Request ids; any of them", max_length=_FILTERS)]
+Requests = Annotated[
+    list[RequestId], Query(alias="request", description="Request ids; any of them", max_length=_FILTERS)
+]
 States = Annotated[
     list[State], Query(alias="state", description="The affected state, or who says it", max_length=_FILTERS)
 ]
@@ -36,7 +38,7 @@ def stream_router(stream: Stream, tokens: Tokens) -> APIRouter:
     )
     async def events(
         reader: Asking,
-        request: Subjects = [],  # noqa: B006
+        request: Requests = [],  # noqa: B006
         state: States = [],  # noqa: B006
         type: Types = [],  # noqa: B006
         mode: Modes = [],  # noqa: B006

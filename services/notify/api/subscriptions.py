@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from chassis.database import Pool
 from chassis.problems import described
-from chassis.reading import Asking, Cursor, Limit, Page, guarded, listed, readable, shown, unknown
+from chassis.reading import Asking, Limit, Page, guarded, listed, readable, shown, unknown
 from chassis.tokens import Reader, Tokens
 from qalqan.instants import format_instant
 from services.notify.delivery.delivery import Delivery, owner_of
@@ -26,10 +26,11 @@ AN_OWNER, IN_ALL = 200, 1_000
 _PAGES_AT_ONCE, _PAGE = 10, 500
 
 Kind = Literal["webhook", "email"]
-Name = Annotated[str, Field(max_length=100, description="for people")]
+Name = Annotated[str, Field(max_length=100, pattern=r"^[^\x00]*$", description="for people")]
 Target = Annotated[str, Field(max_length=2_000, description="an https URL, or an e-mail address")]
 DigestMinutes = Annotated[int, Field(ge=0, le=1_440, description="e-mail: one letter each so often; 0: at once")]
-Id = Annotated[str, Path(pattern=r"^sub_[0-9a-f]{24}$", examples=["sub_0123456789abcdef01234567"])]
+_ID = r"^sub_[0-9a-f]{24}$"
+Id = Annotated[str, Path(pattern=_ID, examples=["sub_0123456789abcdef01234567"])]
 
 
 class New(BaseModel):
@@ -157,7 +158,7 @@ def subscriptions_router(pool: Pool, delivery: Delivery, tokens: Tokens) -> APIR
         summary="Be told by webhook or e-mail",
         status_code=201,
         response_model=WithSecret,
-        responses=described(400, 409, 422, 503),
+        responses=described(400, 409, 413, 422, 503),
     )
     async def make(new: New, reader: Asking, response: Response) -> Any:
         """From now on. The secret that signs a webhook is shown in this answer alone."""
@@ -187,7 +188,12 @@ def subscriptions_router(pool: Pool, delivery: Delivery, tokens: Tokens) -> APIR
         return {**_fields(kept), "secret": made.secrets[0] if made.secrets else None}
 
     @router.get("/subscriptions", summary="Subscriptions", response_model=Page[Shown], responses=readable(422))
-    async def index(request: Request, reader: Asking, limit: Limit = 100, cursor: Cursor = None) -> Response:
+    async def index(
+        request: Request,
+        reader: Asking,
+        limit: Limit = 100,
+        cursor: Annotated[str | None, Query(pattern=_ID, description="`next` of the page before")] = None,
+    ) -> Response:
         """One's own; the Secretariat sees all."""
         owner = None if reader.role == "secretariat" else owner_of(reader)
         found = await store.listed(pool, owner, cursor or "", limit + 1)
@@ -210,7 +216,7 @@ def subscriptions_router(pool: Pool, delivery: Delivery, tokens: Tokens) -> APIR
         "/subscriptions/{subscription_id}",
         summary="Change a subscription",
         response_model=Shown,
-        responses=described(400, 404, 409, 422, 503),
+        responses=described(400, 404, 409, 413, 422, 503),
     )
     async def change(reader: Asking, subscription_id: Id, wanted: Change) -> Any:
         """What is left out stays as it is. Within a second it is told by the new rule."""
@@ -294,7 +300,7 @@ def subscriptions_router(pool: Pool, delivery: Delivery, tokens: Tokens) -> APIR
         "/subscriptions/{subscription_id}/replay",
         summary="Deliver again",
         response_model=Replayed,
-        responses=described(400, 404, 409, 422, 503),
+        responses=described(400, 404, 409, 413, 422, 503),
     )
     async def replay(reader: Asking, subscription_id: Id, wanted: Replay) -> Replayed:
         """Dead letters, or what is wanted of the stream after a number; the ids are those of the first time."""

@@ -10,6 +10,9 @@ from services.notify.domain.view import View
 
 _SEVERITIES = ("Extreme", "Severe", "Moderate", "Minor", "Unknown")
 
+_GOES_ON = "turn.ended_at is null and excluded.next_at <= now()"
+"""Else what had ended comes again, or what was late has a new time: all anew."""
+
 # Two replicas fold the same events: whoever has read further writes, and nothing goes back. What is owed goes with the
 # view that it follows from.
 _KEEP = f"""
@@ -35,10 +38,10 @@ with {AT_LEISURE}, news as (
     insert into turn (turn_id, request_id, state, kind, what, since, deadline, next_at) select * from owed
     on conflict (turn_id) do update set
         deadline = excluded.deadline,
-        next_at = case when turn.level >= 0 and turn.ended_at is null then turn.next_at else excluded.next_at end,
-        level = case when turn.ended_at is null then turn.level else -1 end,       -- it comes again: all anew
-        acknowledged_at = case when turn.ended_at is null then turn.acknowledged_at end,
-        acknowledged_by = case when turn.ended_at is null then turn.acknowledged_by end,
+        next_at = case when {_GOES_ON} and turn.level >= 0 then turn.next_at else excluded.next_at end,
+        level = case when {_GOES_ON} then turn.level else -1 end,
+        acknowledged_at = case when {_GOES_ON} then turn.acknowledged_at end,
+        acknowledged_by = case when {_GOES_ON} then turn.acknowledged_by end,
         ended_at = null
     where turn.ended_at is not null or turn.deadline is distinct from excluded.deadline
 ), ended as (
@@ -75,6 +78,11 @@ async def projected(pool: Pool) -> int:
     return int(await pool.fetchval("select projected from board"))
 
 
+async def newest(pool: Pool) -> int:
+    """The number of the newest event in any view; 0: there is no view."""
+    return int(await pool.fetchval("select coalesce(max(seq), 0) from view"))
+
+
 async def keep(pool: Pool, views: Iterable[View], cards: Mapping[str, str], turns: Sequence[Turn], upto: int) -> None:
     """Keeps views, their cards (JSON by request) and what is owed in them; `upto`: the views hold all up to there."""
     rows = [
@@ -96,7 +104,11 @@ async def keep(pool: Pool, views: Iterable[View], cards: Mapping[str, str], turn
         (turn.turn_id, turn.request_id, turn.state, turn.kind, turn.what, turn.since, turn.deadline, turn.next_at)
         for turn in turns
     ]
-    await pool.execute(_KEEP, *_columns(rows, 10), *_columns(owed, 8), upto)
+    async with pool.acquire() as connection, connection.transaction():
+        # One replica at a time, and each sees all that the one before has written: of turns that began in the same
+        # moment in which another replica read that they had ended, none is left open.
+        await connection.execute("select from board for update")
+        await connection.execute(_KEEP, *_columns(rows, 10), *_columns(owed, 8), upto)
 
 
 async def load(pool: Pool, request_ids: Sequence[str]) -> dict[str, View]:
