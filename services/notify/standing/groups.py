@@ -26,8 +26,8 @@ Clients = tuple[AIOKafkaAdminClient, AIOKafkaConsumer]
 
 
 class Groups:
-    """Connected when somebody asks first, however long that takes: looks wait for no more than their time. A connection
-    that failed, or gave no answer, is made anew."""
+    """Connected when somebody asks first, however long that takes: looks wait for no more than their time. What failed
+    is made anew; aiokafka itself lets go of a connection that gave no answer for `_REQUEST_TIMEOUT_MS`."""
 
     def __init__(self, kafka: Access, client_id: str) -> None:
         self._kafka = kafka
@@ -44,7 +44,8 @@ class Groups:
             async with asyncio.timeout(_PATIENCE_S):
                 return await _look(*await asyncio.shield(connecting))
         except (KafkaError, OSError, TimeoutError) as error:
-            if connecting.done():
+            # Who is only late is asked again over the same connections; making them costs far more than a look.
+            if connecting.done() and not isinstance(error, TimeoutError):
                 self._let_go()
             why = f"no answer within {_PATIENCE_S} s" if isinstance(error, TimeoutError) else str(error) or repr(error)
             log.warning("streams.kafka_unknown", error=why)
@@ -63,6 +64,7 @@ class Groups:
         try:
             await admin.start()
             await consumer.start()
+            await _look(admin, consumer)  # by which each broker is connected to: with TLS no look has time for that
         except BaseException:
             await _close(admin, consumer)
             raise
