@@ -8,7 +8,7 @@ import asyncio
 import sys
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import replace
 from itertools import takewhile
 from weakref import WeakValueDictionary
@@ -51,12 +51,14 @@ _BREATH_S = 0.02
 class Board:
     """Views of requests: read as they change, or as they stand. A slow reader holds up no other."""
 
-    def __init__(self, pool: Pool, stream: Stream, follower: Follower) -> None:
+    def __init__(self, pool: Pool, stream: Stream, follower: Follower, unread: Callable[[], float] = lambda: 0) -> None:
+        """`unread`: how many records are to be read into the stream."""
         self.seq = 0
         """The views hold every event of the stream up to this number."""
         self._pool = pool
         self._stream = stream
         self._follower = follower
+        self._unread = unread
         self._projection = Projection()
         self._in_hand: set[str] = set()
         """Requests of the events that are being folded: their views stay in memory."""
@@ -73,6 +75,11 @@ class Board:
         self._keeping = asyncio.Lock()
         self.kept = asyncio.Event()
         """Set when the store has something new, for whoever clears it."""
+
+    @property
+    def behind(self) -> float:
+        """How many records and events are to be read."""
+        return self._unread() + self._stream.end - self.seq
 
     async def follow(self) -> None:
         """Folds the stream, from where the store ends, until cancelled."""
@@ -168,8 +175,9 @@ class Board:
             await self._breathe()
         self._in_hand = set()
         self.seq = entries[-1].seq
-        for late in self._projection.give_up(self.seq):
-            log.error("board.given_up", topic=late.topic, seq=late.seq)
+        if self.behind == 0:  # after a long pause one topic may be read far ahead of another
+            for late in self._projection.give_up(self.seq):
+                log.error("board.given_up", topic=late.topic, seq=late.seq)
         self._dirty.set()
         if believed:
             async with self._moved:

@@ -66,7 +66,7 @@ class NotifyService:
             await patiently(lambda: self._check(pool))
             intake = Intake(parts.bus, pool, parts.traces)
             stream = Stream(pool)
-            board = Board(pool, stream, parts.follower)
+            board = Board(pool, stream, parts.follower, lambda: intake.behind)
             outside = DeliverySettings()  # type: ignore[call-arg]  # from the environment
             delivery = self._delivery(pool, stream, board, outside)
             stack.callback(delivery.close)
@@ -79,9 +79,7 @@ class NotifyService:
                 "board": board.follow,
                 "keeping the board": board.keep,
                 "delivery": delivery.run,
-                "turns": Turns(
-                    pool, board, lambda: intake.behind + stream.end - board.seq, parts.follower.registry.network
-                ).tell,
+                "turns": Turns(pool, board, parts.follower.registry.network).tell,
             }
             tasks = [asyncio.create_task(work(), name=name) for name, work in works.items()]
             for task in tasks:

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import Callable
 from datetime import UTC, datetime
 
 import structlog
@@ -28,12 +27,11 @@ _BEHIND = 200
 
 
 class Turns:
-    """Tells what is due. Any number of replicas may: each word is said once. `behind`: records that are to be read."""
+    """Tells what is due. Any number of replicas may: each word is said once."""
 
-    def __init__(self, pool: Pool, board: Board, behind: Callable[[], float], network: str) -> None:
+    def __init__(self, pool: Pool, board: Board, network: str) -> None:
         self._pool = pool
         self._board = board
-        self._behind = behind
         self._source = service_source(network, "notify")
 
     async def tell(self) -> None:
@@ -41,7 +39,7 @@ class Turns:
         await asyncio.sleep(_LOOK_AGAIN_S)  # what came while nobody looked is read first
         while True:
             self._board.kept.clear()
-            while self._behind() <= _BEHIND and (due := await patiently(lambda: turns.due(self._pool, _AT_ONCE))):
+            while self._board.behind <= _BEHIND and (due := await patiently(lambda: turns.due(self._pool, _AT_ONCE))):
                 words = [self._word(turn) for turn in due]
                 await patiently(lambda words=words: turns.tell(self._pool, words))  # type: ignore[misc]
             try:

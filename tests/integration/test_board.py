@@ -21,13 +21,14 @@ from chassis.follower import Follower
 from chassis.lanes import end
 from deploy.local.stack import Stack
 from qalqan import topics
-from qalqan.events import MobilizationAuthorized, PledgeAccepted, PledgeOffered, RequestRaised
+from qalqan.events import EVENTS, MobilizationAuthorized, PledgeAccepted, PledgeOffered, RequestRaised
 from qalqan.instants import to_millis
 from qalqan.registry import Root
 from qalqan.signing import Ed25519Key
 from qalqan.topics import DECISIONS, VOTES
 from services.notify.api.board import signature_of
 from services.notify.board import Board
+from services.notify.domain import projection
 from services.notify.domain.entry import body_of
 from services.notify.domain.turns import Turn, TurnView, turns
 from services.notify.domain.view import View
@@ -238,12 +239,14 @@ async def _working(*works: Callable[[], Coroutine[Any, Any, None]]) -> AsyncIter
 
 
 @contextlib.asynccontextmanager
-async def _folding(system: Stack, pool: Pool) -> AsyncIterator[tuple[Stream, Board, Follower]]:
+async def _folding(
+    system: Stack, pool: Pool, unread: Callable[[], float] = lambda: 0
+) -> AsyncIterator[tuple[Stream, Board, Follower]]:
     follower = Follower(system.access, "a-board", Root.load(system.identity.root))
     await follower.start()
     stream = Stream(pool)
     try:
-        yield stream, Board(pool, stream, follower), follower
+        yield stream, Board(pool, stream, follower, unread), follower
     finally:
         await follower.stop()
 
@@ -262,12 +265,46 @@ async def _a_store(system: Stack) -> AsyncIterator[Pool]:
         yield pool
 
 
-async def _told(pool: Pool, stranger: Stranger, seq: int, name: str, data: Json) -> None:
-    """Appends an event of the topic `requests` to a store."""
-    event = stranger.signed(name, data)
+async def _told(pool: Pool, stranger: Stranger, seq: int, name: str, data: Json, by: str = "TR") -> None:
+    """Appends an event to a store, under a number that is its position too."""
+    event, topic = stranger.signed(name, data, by=by), PUBLIC_TOPIC[name]
     told = replace(event, extensions={"mode": "test", "position": f"{seq:010}"})
-    body = body_of(told, topics.REQUESTS.name, 0, seq, to_millis(datetime.now(UTC)))
-    await events.append(pool, [(topics.REQUESTS.name, 0, seq, data["request_id"], None, body)])
+    body = body_of(told, topic, 0, seq, to_millis(datetime.now(UTC)))
+    await events.append(pool, [(topic, 0, seq, data["request_id"], None, body)])
+
+
+PUBLIC_TOPIC = {kind.name: kind.topic.name for kind in EVENTS.values() if kind.topic is not None}
+
+
+@pytest.mark.parametrize("unread", [1, 0])
+async def test_what_waits_is_given_up_only_when_all_there_is_was_read(
+    system: Stack, stranger: Stranger, monkeypatch: pytest.MonkeyPatch, unread: int
+) -> None:
+    """After a long pause a topic that has little is read long before one that has much."""
+    monkeypatch.setattr(projection, "PATIENCE", 1)
+    first, other = stranger.new_request(), stranger.new_request()
+    async with (
+        _a_store(system) as pool,
+        _folding(system, pool, lambda: unread) as (stream, board, _),
+        asyncio.timeout(PATIENCE_S),
+        _working(stream.follow_store, board.follow),
+    ):
+
+        async def folded(seq: int) -> None:
+            while board.seq < seq:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+
+        offer = dict(example(PledgeOffered, request_id=first["request_id"]).model_dump(mode="json", by_alias=True))
+        await _told(pool, stranger, 1, "PledgeOffered", offer, by="AZ")
+        await folded(1)
+        await _told(pool, stranger, 2, "RequestRaised", other)
+        await _told(pool, stranger, 3, "RequestClosed", _ENDING | {"request_id": other["request_id"]})
+        await folded(3)
+        await _told(pool, stranger, 4, "RequestRaised", first)
+        await folded(4)
+        view = await board.view(first["request_id"])
+        assert view is not None
+        assert len(view.pledges) == unread
 
 
 async def test_readers_are_told_also_by_a_replica_that_finds_the_change_in_the_store(
@@ -337,7 +374,7 @@ async def test_what_is_owed_anew_is_told_anew_and_not_all_at_once(system: Stack)
         (owed,) = turns(late)
         for seq in (1, 3):
             await keep(seq, owed)
-            async with _working(Turns(pool, board, lambda: 0, system.identity.network).tell):
+            async with _working(Turns(pool, board, system.identity.network).tell):
                 await asyncio.sleep(1.5)
             found = await turn()
             assert (found.level, len(found.told_at)) == (0, (seq + 1) // 2)

@@ -5,7 +5,7 @@ import asyncio
 from services.notify.board import Board
 from services.notify.domain.letter import About
 
-_LOOK_AGAIN_S, _LOOKS = 0.02, 250
+_LOOK_AGAIN_S = 0.02
 
 
 class Background:
@@ -16,10 +16,10 @@ class Background:
 
     async def severity(self, request_id: str, seq: int) -> str | None:
         """The severity of a request once the board holds the event `seq`; None: there is no such request."""
-        looks = 0
-        while self._board.seq < seq and looks < _LOOKS:  # the board reads the same stream beside us
+        # The board reads the same stream beside us. However long that takes: to go on without it would be to leave out
+        # for ever who wants the severe alone.
+        while self._board.seq < seq:  # noqa: ASYNC110
             await asyncio.sleep(_LOOK_AGAIN_S)
-            looks += 1
         return (await self.about(request_id)).severity
 
     async def about(self, request_id: str | None) -> About:

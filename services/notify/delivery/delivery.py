@@ -49,7 +49,7 @@ class Delivery:
         self.background = Background(board)
         self._tokens = tokens
         self._source = source
-        self._dispatcher = Dispatcher(pool, stream, self.background, self.webhooks, self.mail, self._admitted, replica)
+        self._dispatcher = Dispatcher(pool, stream, self.background, self.webhooks, self.mail, self._owners, replica)
 
     async def run(self) -> None:
         """Tells subscriptions until cancelled."""
@@ -83,5 +83,5 @@ class Delivery:
         finally:
             await target.close()
 
-    def _admitted(self, owner: str) -> bool:
-        return any(owner_of(reader) == owner for reader in self._tokens.readers())
+    def _owners(self) -> set[str]:
+        return {owner_of(reader) for reader in self._tokens.readers()}

@@ -63,7 +63,7 @@ class Dispatcher:
         background: Background,
         webhooks: Webhooks,
         mail: Mail | None,
-        admitted: Callable[[str], bool],
+        owners: Callable[[], set[str]],
         replica: str,
     ) -> None:
         self._pool = pool
@@ -71,7 +71,7 @@ class Dispatcher:
         self._background = background
         self._webhooks = webhooks
         self._mail = mail
-        self._admitted = admitted
+        self._owners = owners
         self._replica = replica
         self._outlets: dict[str, Outlet] = {}
         self._following: dict[str, asyncio.Task[None]] = {}
@@ -178,7 +178,8 @@ class Dispatcher:
 
     async def _compare(self) -> None:
         found = await patiently(lambda: store.active(self._pool))
-        wanted = {each.subscription_id: each for each in found if self._admitted(each.owner)}
+        owners = self._owners()
+        wanted = {each.subscription_id: each for each in found if each.owner in owners}
         for key in self._outlets.keys() - wanted.keys():
             await end([self._following.pop(key)])
             await self._outlets[key].stop()
