@@ -27,7 +27,7 @@ MAIL_PORT = free_ports(1)[0]
 OUTSIDE = {
     "QALQAN_SMTP_URL": f"smtp://127.0.0.1:{MAIL_PORT}",  # a test that wants letters puts a server there
     "QALQAN_MAIL_FROM": "notify@qalqan.example",
-    "QALQAN_WEBHOOK_TIMEOUT_S": "3",
+    "QALQAN_WEBHOOK_TIMEOUT_S": "5",
 }
 """How the system reaches those outside."""
 

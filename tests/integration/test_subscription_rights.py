@@ -3,11 +3,23 @@
 import asyncio
 from collections.abc import AsyncIterator
 
+import asyncpg
 import httpx2
 import pytest_asyncio
+from fastapi import FastAPI
 
+from chassis.follower import Follower
+from chassis.problems import answer_with_problems
+from chassis.tokens import Tokens
 from deploy.local.stack import Stack
+from qalqan.access import Access
+from qalqan.registry import Root
 from qalqan.runinfo import RunInfo
+from services.notify.api.subscriptions import subscriptions_router
+from services.notify.board import Board
+from services.notify.delivery.delivery import Delivery
+from services.notify.settings import DeliverySettings
+from services.notify.stream import Stream
 from tests.integration.receiver import receiving
 from tests.integration.test_tokens import made as made_token
 from tests.integration.test_tokens import shows, token
@@ -105,6 +117,7 @@ async def test_what_makes_no_sense_is_refused(notify: httpx2.AsyncClient) -> Non
     assert "no event has the type 'Vote'" in await detail(filter={"types": ["Vote"]})
     assert "filter.severity" in await detail(filter={"severity": ["Extreme"]})
     assert "digests are for e-mail" in await detail(digest_minutes=60)
+    assert "valid integer" in await detail(kind="email", target="a@b.example", digest_minutes="60")
     assert "1440" in await detail(kind="email", target="a@b.example", digest_minutes=1_441)
     async with subscribed(notify, "a@b.example", "email") as letter:
         path = f"/subscriptions/{letter['subscription_id']}"
@@ -112,3 +125,21 @@ async def test_what_makes_no_sense_is_refused(notify: httpx2.AsyncClient) -> Non
         assert (await notify.patch(path, json={"target": "https://example.org/"})).status_code == 422
         changed = await notify.patch(path, json={"digest_minutes": 60, "name": "night"})
         assert (changed.json()["digest_minutes"], changed.json()["name"]) == (60, "night")
+
+
+async def test_without_a_mail_server_there_is_no_email() -> None:
+    """409, in words; nothing needs to be connected to say so."""
+    pool = asyncpg.create_pool("postgresql://127.0.0.1:0")  # connects when it is awaited, which it is not
+    stream, tokens = Stream(pool), Tokens(None, "word")
+    board = Board(pool, stream, Follower(Access(bootstrap_servers="127.0.0.1:0"), "one", Root(network="x", keys=[])))
+    settings = DeliverySettings(QALQAN_SMTP_URL=None)  # type: ignore[call-arg]
+    delivery = Delivery(pool, stream, board, tokens, "qalqan://x/services/notify", "one", settings)
+    app = FastAPI()
+    answer_with_problems(app)
+    app.include_router(subscriptions_router(pool, delivery, tokens))
+    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://notify") as client:
+        new = {"kind": "email", "target": "a@b.example"}
+        answer = await client.post("/subscriptions", json=new, headers=shows("word"))
+    delivery.close()
+    assert (answer.status_code, answer.headers["content-type"]) == (409, "application/problem+json")
+    assert answer.json()["detail"] == "this network sends no e-mail: its operator has named no mail server"

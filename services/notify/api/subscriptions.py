@@ -1,5 +1,6 @@
 """HTTP: subscriptions are made, changed, tried and taken away; what became of deliveries."""
 
+import asyncio
 import secrets
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
@@ -15,7 +16,7 @@ from qalqan.instants import format_instant
 from services.notify.delivery.delivery import Delivery, owner_of
 from services.notify.delivery.guard import NotAllowed
 from services.notify.delivery.mail import check_address
-from services.notify.delivery.webhook import new_secret
+from services.notify.delivery.webhook import CONNECT_S, new_secret
 from services.notify.domain.subscription import DeliveryState, Filter
 from services.notify.store import events
 from services.notify.store import subscriptions as store
@@ -36,7 +37,7 @@ Id = Annotated[str, Path(pattern=_ID, examples=["sub_0123456789abcdef01234567"])
 class New(BaseModel):
     """A subscription to make."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
     kind: Kind
     target: Target
@@ -48,7 +49,7 @@ class New(BaseModel):
 class Change(BaseModel):
     """What is to be different; what is left out stays. `paused` keeps its place, `active` goes on from there."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
     target: Target | None = None
     name: Name | None = None
@@ -115,7 +116,7 @@ class Delivered(BaseModel):
 class Replay(BaseModel):
     """What is to be delivered (again): dead letters, or with `after` the events that it wants after that number."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
     after: Annotated[int | None, Field(ge=0, lt=2**63)] = None
 
@@ -147,11 +148,14 @@ def subscriptions_router(pool: Pool, delivery: Delivery, tokens: Tokens) -> APIR
             if kind == "email":
                 check_address(target)
             else:
-                await delivery.guard.addresses(*delivery.guard.check_url(target))
+                async with asyncio.timeout(CONNECT_S):
+                    await delivery.guard.addresses(*delivery.guard.check_url(target))
         except (NotAllowed, ValueError) as error:
             raise HTTPException(422, f"target: {error}") from None
         except OSError as error:
-            raise HTTPException(422, f"target: the name does not resolve ({error.strerror or error})") from None
+            raise HTTPException(
+                422, f"target: the name does not resolve ({error.strerror or 'no name server answers'})"
+            ) from None
 
     @router.post(
         "/subscriptions",

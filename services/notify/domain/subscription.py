@@ -31,7 +31,7 @@ ATTEMPTS = 12
 class Filter(BaseModel):
     """Which messages are wanted: each list that is not empty must have what the message has."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     states: Annotated[list[State], Field(max_length=50, description="affected by the request, or who says it")] = []
     requests: Annotated[list[RequestId], Field(max_length=200, description="ids of requests")] = []

@@ -231,7 +231,9 @@ async def lease(pool: Database, holder: str, for_s: float) -> bool:
     """Whether this replica dispatches for the next so many seconds, unless it asks again before."""
     return bool(
         await pool.fetchval(
-            """insert into dispatcher as d (holder, until) values ($1, now() + $2 * interval '1 second')
+            f"""with {AT_LEISURE}
+               insert into dispatcher as d (holder, until)
+               select $1, now() + $2 * interval '1 second' from at_leisure
                on conflict (one) do update set holder = excluded.holder, until = excluded.until
                    where d.holder = excluded.holder or d.until < now()
                returning true""",
@@ -252,9 +254,10 @@ async def unspread(pool: Database, limit: int) -> list[Entry]:
     return [Entry(row["number"], row["body"]) for row in rows]
 
 
-_SPREAD = """
-with said as (
-    update announcement set spread = true where number = any($1::bigint[]) and not spread returning number
+_SPREAD = f"""
+with {AT_LEISURE}, said as (
+    update announcement set spread = true from at_leisure
+    where number = any($1::bigint[]) and not spread returning number
 )
 insert into delivery (subscription_id, kind, number, state, attempts, due_at, due_since)
 select w.subscription_id, 'announcement', w.number, 'waiting', 0,
