@@ -27,10 +27,10 @@ from qalqan.topics import REQUEST_TOPICS
 from services.notify.domain.entry import Entry
 from services.notify.domain.fold import Told
 from services.notify.domain.projection import Projection
-from services.notify.domain.turns import turns
+from services.notify.domain.turns import Turn, turns
 from services.notify.domain.view import Card, View
 from services.notify.store import views
-from services.notify.store.views import Kept
+from services.notify.store.views import Kept, row_of
 from services.notify.stream import Stream
 
 log = structlog.get_logger()
@@ -95,8 +95,10 @@ class Board:
         """Writes what changed to the store, until cancelled: at once after a pause, else in small heaps."""
         while True:
             await self._dirty.wait()
+            began = time.monotonic()
             await self.flush()
-            await asyncio.sleep(_KEEP_EVERY_S)
+            # What is large is written less often: half of the time is for the events.
+            await asyncio.sleep(max(_KEEP_EVERY_S, time.monotonic() - began))
 
     async def flush(self) -> None:
         """Returns when the store has everything that was folded before."""
@@ -106,10 +108,13 @@ class Board:
                 return
             changed = dict(self._unkept)
             upto = self._projection.upto(self.seq)
-            cards = {request_id: self._card(view).text for request_id, view in changed.items()}
-            owed = [turn for view in changed.values() for turn in turns(view)]
+            rows, owed = [], list[Turn]()
             try:
-                await patiently(lambda: views.keep(self._pool, changed.values(), cards, owed, upto))
+                for view in changed.values():
+                    rows.append(row_of(view, self._card(view).text))
+                    owed += turns(view)
+                    await self._breathe()
+                await patiently(lambda: views.keep(self._pool, rows, owed, upto))
             except asyncio.CancelledError:
                 self._dirty.set()  # the reader for whom it was has gone: `keep` sees to it
                 raise

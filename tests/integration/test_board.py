@@ -366,7 +366,7 @@ async def test_what_is_owed_anew_is_told_anew_and_not_all_at_once(system: Stack)
     async with _a_store(system) as pool, _folding(system, pool) as (_, board, _):
 
         async def keep(seq: int, *owed: Turn) -> None:
-            await views.keep(pool, [late.model_copy(update={"seq": seq})], {late.request_id: CARD}, owed, seq)
+            await views.keep(pool, [views.row_of(late.model_copy(update={"seq": seq}), CARD)], owed, seq)
 
         async def turn() -> TurnView:
             return (await store.listed(pool, None, None, None, 9))[0]
@@ -473,7 +473,7 @@ async def test_a_replica_that_lags_behind_takes_nothing_back(system: Stack, stra
         found = (await views.load(pool, [request_id]))[request_id]
         assert found.seq == newer["seq"]
         older: View = found.model_copy(update={"seq": found.seq - 1, "status": "closed", "waits": []})
-        await views.keep(pool, [older], {request_id: "{}"}, turns(older), 1)
+        await views.keep(pool, [views.row_of(older, "{}")], turns(older), 1)
         assert (await views.load(pool, [request_id]))[request_id] == found
         assert await pool.fetchval("select projected from board") >= before
         open_turns = await pool.fetchval(

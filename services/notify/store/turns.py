@@ -8,12 +8,12 @@ from uuid import UUID
 from chassis.database import AT_LEISURE, Pool
 from services.notify.domain.turns import TurnView
 
-_SELECT = """
+_WHAT = """
 select t.turn_id, t.state, t.request_id, v.mode, v.card::json ->> 'title' as title,
     v.card::json ->> 'severity' as severity, t.kind, t.what, t.since, t.deadline, t.level, t.told_at,
     t.acknowledged_at, t.acknowledged_by, t.ended_at
-from turn t join view v using (request_id)
 """
+_SELECT = f"{_WHAT} from turn t join view v using (request_id)"
 
 _DUE = f"""{_SELECT}
 where t.ended_at is null and t.acknowledged_at is null and t.next_at <= now() order by t.next_at limit $1
@@ -32,10 +32,15 @@ with {AT_LEISURE}, words as (
 insert into announcement (body) select body from told, at_leisure
 """
 
-_LISTED = f"""{_SELECT}
-where ($1::text is null or t.state = $1) and ($2::text is null or t.request_id = $2)
-    and ($3::boolean is null or (t.ended_at is null) = $3)
-order by t.ended_at is not null, t.deadline nulls last, t.since, t.turn_id limit $4
+_ORDER = "order by t.ended_at is not null, t.deadline nulls last, t.since, t.turn_id"
+
+# Chosen first: a card is JSON, and read for those alone that are shown.
+_LISTED = f"""{_WHAT} from (
+    select * from turn t
+    where ($1::text is null or t.state = $1) and ($2::text is null or t.request_id = $2)
+        and ($3::boolean is null or (t.ended_at is null) = $3)
+    {_ORDER} limit $4
+) t join view v using (request_id) {_ORDER}
 """
 
 _ACKNOWLEDGE = """

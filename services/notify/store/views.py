@@ -1,7 +1,8 @@
 """The views' SQL: what readers see of each request, and how far that reaches; with it what each state owes."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from chassis.database import AT_LEISURE, Pool
@@ -62,6 +63,10 @@ order by open desc, rank, at desc limit $4
 _CHANGED = "select request_id, seq, state, mode, card from view where seq > $1 order by seq limit $2"
 
 
+Row = tuple[str, int, bool, int, datetime, str, str, str, str, str]
+"""Request, number, whether it is open, rank, instant, mode, state, status, card, document: the columns of `view`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Kept:
     """A card or a view as JSON text, and what readers choose by."""
@@ -83,23 +88,24 @@ async def newest(pool: Pool) -> int:
     return int(await pool.fetchval("select coalesce(max(seq), 0) from view"))
 
 
-async def keep(pool: Pool, views: Iterable[View], cards: Mapping[str, str], turns: Sequence[Turn], upto: int) -> None:
-    """Keeps views, their cards (JSON by request) and what is owed in them; `upto`: the views hold all up to there."""
-    rows = [
-        (
-            view.request_id,
-            view.seq,
-            view.is_open,
-            _rank(view),
-            view.raised_at if view.is_open else view.changed_at,
-            view.mode,
-            view.state,
-            view.status,
-            cards[view.request_id],
-            view.model_dump_json(by_alias=True),
-        )
-        for view in views
-    ]
+def row_of(view: View, card: str) -> Row:
+    """A view as the store has it, with its card (JSON)."""
+    return (
+        view.request_id,
+        view.seq,
+        view.is_open,
+        _rank(view),
+        view.raised_at if view.is_open else view.changed_at,
+        view.mode,
+        view.state,
+        view.status,
+        card,
+        view.model_dump_json(by_alias=True),
+    )
+
+
+async def keep(pool: Pool, rows: Sequence[Row], turns: Sequence[Turn], upto: int) -> None:
+    """Keeps views and what is owed in them; `upto`: the views hold all up to there."""
     owed = [
         (turn.turn_id, turn.request_id, turn.state, turn.kind, turn.what, turn.since, turn.deadline, turn.next_at)
         for turn in turns
