@@ -92,10 +92,10 @@ class Receiver:
 
 
 @contextlib.asynccontextmanager
-async def receiving(reply: Reply = ok, **options: Any) -> AsyncIterator[Receiver]:
+async def receiving(reply: Reply = ok, port: int = 0, **options: Any) -> AsyncIterator[Receiver]:
     """A receiver for the length of the block. `options`: of `asyncio.start_server`."""
     receiver = Receiver(reply, scheme="https" if "ssl" in options else "http")
-    server = await asyncio.start_server(receiver.serve, "127.0.0.1", 0, **options)
+    server = await asyncio.start_server(receiver.serve, "127.0.0.1", port, **options)
     receiver.port = server.sockets[0].getsockname()[1]
     try:
         yield receiver

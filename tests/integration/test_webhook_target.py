@@ -17,7 +17,7 @@ from services.notify.delivery.answer import Answer
 from services.notify.delivery.guard import Guard
 from services.notify.delivery.webhook import Webhooks, new_secret
 from services.notify.settings import DeliverySettings
-from tests.integration.receiver import Call, ok, receiving
+from tests.integration.receiver import Call, ok, receiving, status
 
 SECRET = new_secret()
 PRIVATE = [
@@ -163,6 +163,16 @@ async def test_what_is_an_answer(webhooks: Webhooks, said: bytes, body: str) -> 
     async with receiving(reply) as receiver:
         [answer] = await sent(webhooks, receiver.url)
         assert (answer.ok, answer.body) == (True, body)
+
+
+async def test_a_target_that_asks_for_time_gets_it(webhooks: Webhooks) -> None:
+    """In seconds, an hour at most."""
+    async with receiving(status("503 Busy", "Retry-After: 120")) as receiver:
+        [answer] = await sent(webhooks, receiver.url)
+        assert (answer.error, answer.wait_s) == ("answered 503", 120)
+        receiver.reply = status("429 Too Many", "Retry-After: 999999")
+        [answer] = await sent(webhooks, receiver.url)
+        assert answer.wait_s == 3600
 
 
 async def test_tls_checks_the_name(webhooks: Webhooks, tmp_path: Path) -> None:

@@ -13,9 +13,12 @@ import pytest
 import pytest_asyncio
 from standardwebhooks.webhooks import WebhookVerificationError
 
+from chassis.database import connect
+from deploy.local.ports import free_ports
 from deploy.local.stack import Stack
 from qalqan.client import Client
 from qalqan.runinfo import RunInfo
+from services.notify.store import subscriptions
 from tests.integration.receiver import Call, ok, receiving, status
 
 Party = dict[str, Client]
@@ -260,6 +263,33 @@ async def test_a_turn_is_told_to_its_state(states: Party, new_request: Make, not
         assert (event["data"]["kind"], event["data"]["level"]) == ("vote", 0)
         [delivered] = await deliveries(notify, made, "delivered", 1)
         assert delivered["kind"] == "announcement"
+
+
+async def test_what_waited_for_a_day_is_dead_until_it_is_replayed(
+    states: Party, new_request: Make, notify: httpx2.AsyncClient, system: Stack
+) -> None:
+    """The target refuses for a day (the database's clock is moved for it), and is there again for the replay."""
+    request, [port] = new_request(), free_ports(1)
+    async with subscribed(notify, f"http://127.0.0.1:{port}/hook", filter=of(request)) as made:
+        await raised(states, request)
+        [waiting] = await deliveries(notify, made, "waiting", 1)
+        pool = await connect(system.service_url("notify"), "a day later")
+        try:
+            await pool.execute(
+                "update delivery set due_since = now() - interval '25 hours', due_at = now() + interval '1 hour' "
+                "where subscription_id = $1",
+                made["subscription_id"],
+            )
+            assert await subscriptions.tidy(pool) == 1
+        finally:
+            await pool.close()
+        [dead] = await deliveries(notify, made, "dead", 1)
+        assert (dead["number"], dead["error"]) == (waiting["number"], waiting["error"])
+        async with receiving(port=port) as receiver:
+            answer = await notify.post(f"/subscriptions/{made['subscription_id']}/replay", json={})
+            assert answer.json() == {"count": 1, "next": None}
+            [call] = await receiver.until(lambda calls: len(calls) == 1)
+            assert call.verified(made["secret"])["subject"] == request["request_id"]
 
 
 async def test_a_kill_of_notify_loses_nothing(

@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from qalqan.events import EVENTS
 from services.notify.delivery.mail import check_address
 from services.notify.domain.entry import Entry
-from services.notify.domain.letter import About, clean, letter
+from services.notify.domain.letter import SAYS, About, clean, letter
 from services.notify.domain.subscription import (
     ATTEMPTS,
     Filter,
@@ -133,6 +134,10 @@ def test_an_exercise_is_marked_at_both_ends_and_in_the_subject() -> None:
     assert written.html.count("EXERCISE - EXERCISE - EXERCISE") == 2
     real = letter([(message("RequestRaised"), about)], "actual", "why")
     assert "EXERCISE" not in real.subject + real.text + real.html
+
+
+def test_a_letter_has_words_for_every_event() -> None:
+    assert {kind.name for kind in EVENTS.values()} <= SAYS.keys()
 
 
 HOSTILE = (
