@@ -53,6 +53,7 @@ async def test_each_sees_its_own(system: Stack, http: httpx2.AsyncClient, notify
     kz_too = await holder(system, http, "operator", "KZ", "night shift")
     az = await holder(system, http, "operator", "AZ")
     firm = await holder(system, http, "integrator", name="map maker")
+    firm_of_kz = await holder(system, http, "integrator", "KZ", name="map maker")
     observer = await holder(system, http, "observer")
     new = {"kind": "webhook", "target": "http://127.0.0.1:9/", "filter": {"types": ["KeyRevoked"]}}
     answer = await http.post("/subscriptions", json=new, headers=kz)
@@ -61,7 +62,7 @@ async def test_each_sees_its_own(system: Stack, http: httpx2.AsyncClient, notify
     assert (answer.json()["owner"], answer.json()["created_by"]) == ("state KZ", "duty desk")
     assert (await http.get(path, headers=kz_too)).status_code == 200
     assert (await notify.get(path)).status_code == 200
-    for other in (az, firm):
+    for other in (az, firm, firm_of_kz):
         calls = [
             http.get(path, headers=other),
             http.patch(path, json={"name": "mine"}, headers=other),
@@ -79,6 +80,10 @@ async def test_each_sees_its_own(system: Stack, http: httpx2.AsyncClient, notify
     assert [each["subscription_id"] for each in (await http.get("/subscriptions", headers=kz)).json()["items"]] == [
         path.rpartition("/")[2]
     ]
+    theirs = (await http.post("/subscriptions", json=new, headers=firm)).headers["location"]
+    assert (await http.get(theirs, headers=firm)).status_code == 200
+    assert (await http.get(theirs, headers=firm_of_kz)).status_code == 404
+    assert (await notify.delete(theirs)).status_code == 204
     assert (await http.delete(path, headers=kz_too)).status_code == 204
     assert (await notify.get(path)).status_code == 404
 

@@ -24,10 +24,13 @@ from services.notify.stream import Stream
 
 
 def owner_of(reader: Reader) -> str:
-    """Under which name a reader's subscriptions stand: a state's are its operators' together."""
+    """Under which name a reader's subscriptions stand: a state's are its operators' together, and an integrator's
+    those of its name (and state), so that a new token finds them."""
     if reader.role == "operator":
         return f"state {reader.state}"
-    return reader.role if reader.role == "secretariat" else f"{reader.role} {reader.name}"
+    if reader.role == "secretariat":
+        return reader.role
+    return f"{reader.role} {reader.state or '-'} {reader.name}"
 
 
 class Delivery:
