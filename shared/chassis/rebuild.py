@@ -428,7 +428,8 @@ class Rebuild(Generic[S]):
         event = from_kafka(record.key, record.headers, record.value)
         if record.topic == MEMBERS.name:
             self._chain.next_offset = record.offset
-            self._chain.apply(event)
+            if not self._chain.apply(event):
+                raise NotRegistered(f"{event.type} {event.id}: a repetition")
         else:
             self._check(event, record)
         kind, source = EVENTS[event.type], Source.parse(event.source)

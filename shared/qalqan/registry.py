@@ -112,6 +112,7 @@ class Registry:
         """The next offset of `members` to be read; whoever reads the topic keeps it."""
         self.serial = 0
         self.previous: str | None = None
+        self._digests: list[str] = []
         self._keys: dict[str, RegisteredKey] = {}
         self._members: dict[str, list[Member]] = {}
 
@@ -142,8 +143,11 @@ class Registry:
         """The members (not observers, not partners) at that instant, sorted: whose position counts."""
         return sorted(m.state for m in self.members() if m.status == "member" and m.stands_at(instant))
 
-    def apply(self, event: Event) -> None:
-        """Folds the next event of `members`. NotRegistered: it does not hold and changes nothing."""
+    def apply(self, event: Event) -> bool:
+        """Folds the next event of `members`. NotRegistered: it does not hold and changes nothing.
+
+        False: it stands already, for its writer may repeat itself after a crash.
+        """
         kind = EVENTS.get(event.type)
         if kind is None or kind.model not in (MemberRegistered, KeyRegistered, KeyRevoked):
             raise NotRegistered(f"{event.type} is no registration")
@@ -153,6 +157,9 @@ class Registry:
         except ValueError as error:
             raise NotRegistered(f"{kind.name} {event.id}: {error}") from error
         assert isinstance(registration, MemberRegistered | KeyRegistered | KeyRevoked)
+        own = jsontext.digest(event.data)
+        if self._digests[registration.serial - 1 : registration.serial] == [own]:
+            return False
         self._check_signature(event, registration)
         if (registration.serial, registration.previous) != (self.serial + 1, self.previous):
             raise NotRegistered(
@@ -175,7 +182,9 @@ class Registry:
             )
             self._members.setdefault(registration.state, []).append(member)
         self.serial = registration.serial
-        self.previous = jsontext.digest(event.data)
+        self.previous = own
+        self._digests.append(own)
+        return True
 
     def _check_signature(self, event: Event, registration: MemberRegistered | KeyRegistered | KeyRevoked) -> None:
         try:
