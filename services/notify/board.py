@@ -132,16 +132,21 @@ class Board:
             found = (await views.load(self._pool, [request_id])).get(request_id)
         return found
 
+    async def text(self, request_id: str) -> Kept | None:
+        """The same as JSON: what has ended is not read for that, only passed on."""
+        found = self._projection.views.get(request_id)
+        return await views.text(self._pool, request_id) if found is None else self._text(found)
+
     async def view_changes(self, request_id: str) -> AsyncIterator[Kept]:
         """A request whenever it changed, the first at once (or when there is one); what a slow reader missed is
         in the next."""
         seen = 0
         while True:
             changed = self._watched.setdefault(request_id, asyncio.Event())
-            view = await self.view(request_id)
-            if view is not None and view.seq > seen:
-                seen = view.seq
-                yield self._text(view)
+            text = await self.text(request_id)
+            if text is not None and text.seq > seen:
+                seen = text.seq
+                yield text
             elif not changed.is_set():
                 await changed.wait()
 

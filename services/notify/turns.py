@@ -12,14 +12,13 @@ from qalqan.events import dump
 from qalqan.instants import format_instant
 from qalqan.sources import service_source
 from services.notify.board import Board
+from services.notify.domain.subscription import TURN_TYPE
 from services.notify.domain.turns import SECRETARIAT_FROM, TurnView, told_again
 from services.notify.store import turns
 from services.notify.store.turns import Word
 
 log = structlog.get_logger()
 
-TYPE = "qalqan.TurnTold.v1"
-"""Of what subscribers are sent. It is no public event and not signed: a reminder of what public events say."""
 _LOOK_AGAIN_S = 1.0
 _AT_ONCE = 200
 _BEHIND = 200
@@ -63,7 +62,7 @@ class Turns:
             "specversion": SPEC_VERSION,
             "id": f"{turn.turn_id}-{len(turn.told_at)}",
             "source": self._source,
-            "type": TYPE,
+            "type": TURN_TYPE,
             "subject": turn.request_id,
             "time": format_instant(now),
             "datacontenttype": "application/json",

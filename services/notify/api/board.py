@@ -102,10 +102,10 @@ def board_router(board: Board, pool: Pool, follower: Follower, tokens: Tokens) -
     @router.get("/requests/{request_id}", summary="One request", response_model=View, responses=readable(404, 422))
     async def one(request: Request, request_id: Id) -> Response:
         """All that public events say of it."""
-        found = await board.view(request_id)
+        found = await board.text(request_id)
         if found is None:
             raise unknown(f"request {request_id}")
-        return shown(request, found)
+        return answer(request, found.text.encode())
 
     @router.get(
         "/requests/{request_id}/live",
@@ -136,7 +136,7 @@ def board_router(board: Board, pool: Pool, follower: Follower, tokens: Tokens) -
     ) -> Response:
         """Each as it stands on its topic, and whether its signature holds."""
         found = await events.after(pool, after, limit + 1, [request_id])
-        if not found and await board.view(request_id) is None:
+        if not found and await board.text(request_id) is None:
             raise unknown(f"request {request_id}")
         items = [_shown(entry, follower) for entry in found[:limit]]
         return shown(request, Events(items=items, next=items[-1].seq if len(found) > limit else None))

@@ -1,7 +1,7 @@
 """Server-sent events (WHATWG HTML, "Server-sent events"), as all live answers of notify are."""
 
 from collections.abc import AsyncIterator
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import Header, HTTPException
 from sse_starlette import EventSourceResponse
@@ -13,8 +13,6 @@ _PING_S = 15
 LastEventId = Annotated[
     str | None, Header(alias="Last-Event-ID", description="The `id` of the last event that was read")
 ]
-
-LIVE: dict[str, Any] = {"response_class": EventSourceResponse}
 
 
 def lively(*problems: int) -> Responses:

@@ -17,6 +17,7 @@ TURN = "turn"
 """The type of a message that is no public event: it is a state's turn. Only a filter that names it wants it."""
 
 TURN_TYPE, TRIAL_TYPE = "qalqan.TurnTold.v1", "qalqan.trial.v1"
+"""Of what is no public event and not signed: a reminder of what public events say, and a trial."""
 
 TYPES = frozenset(kind.name for kind in EVENTS.values()) | {TURN}
 

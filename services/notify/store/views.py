@@ -124,6 +124,12 @@ async def load(pool: Pool, request_ids: Sequence[str]) -> dict[str, View]:
     return {view.request_id: view for view in found}
 
 
+async def text(pool: Pool, request_id: str) -> Kept | None:
+    """The view of a request, as it was written."""
+    row = await pool.fetchrow("select request_id, seq, state, mode, doc from view where request_id = $1", request_id)
+    return None if row is None else Kept(*row)
+
+
 async def board(pool: Pool, state: str | None, mode: str | None, status: str | None, limit: int) -> list[Kept]:
     """Cards: of what is open the most urgent first and the newest first, then of what has ended."""
     rows = await pool.fetch(_BOARD, state, mode, status, limit)
