@@ -12,7 +12,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, Message, Producer, Topic
 
 from tests.foreign.contract import Party
 
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
 
 def send(

@@ -13,7 +13,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from deploy.local.stack import Stack
 from tests.foreign.contract import Party
 
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
 
 async def raise_request(party: Party, data: dict[str, Any]) -> str:

@@ -30,7 +30,7 @@ from qalqan.sources import secretariat_source, service_source, state_source
 from qalqan.topics import Topic, partition_of
 from tests.conftest import pledge_data, request_data
 
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 OWNERS = {
     topics.INBOX_REQUESTS.name: "request",
     topics.INBOX_PLEDGES.name: "pledge",

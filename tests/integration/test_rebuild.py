@@ -26,7 +26,7 @@ from tests.integration.stranger import Stranger, raw
 
 MEMBERS = ("AZ", "KG", "KZ", "UZ")
 AT = "2023-02-06T09:00:00Z"
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
 
 @dataclass

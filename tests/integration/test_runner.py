@@ -35,7 +35,7 @@ from deploy.local.stack import Stack
 from qalqan import topics
 from qalqan.registry import Registry, Root
 
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
 
 @pytest.fixture(scope="module")

