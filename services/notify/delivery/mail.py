@@ -9,8 +9,6 @@ from email.utils import formatdate
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-import aiosmtplib
-
 from services.notify.delivery.answer import Answer
 from services.notify.domain.letter import Letter
 from services.notify.settings import DeliverySettings
@@ -53,6 +51,8 @@ class Mail:
 
     async def send(self, to: str, letter: Letter, message_id: str) -> Answer:
         """One attempt."""
+        import aiosmtplib  # 1.5 MB, which a network without e-mail does not carry
+
         began = time.monotonic()
         try:
             message = self._message(to, letter, message_id)

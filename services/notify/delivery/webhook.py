@@ -8,6 +8,7 @@ import ssl
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import cached_property
 from urllib.parse import urlsplit
 
 from standardwebhooks import Webhook
@@ -36,8 +37,11 @@ class Webhooks:
     def __init__(self, guard: Guard, timeout_s: float) -> None:
         self.guard = guard
         self.timeout_s = timeout_s
-        # The roots are read once, not for each target; SSL_CERT_FILE names others.
-        self.tls = ssl.create_default_context()
+
+    @cached_property
+    def tls(self) -> ssl.SSLContext:
+        """The roots of trust: read once, when the first target asks for them. SSL_CERT_FILE names others."""
+        return ssl.create_default_context()
 
     def target(self) -> "Target":
         """The connections of one subscription."""
