@@ -1,7 +1,8 @@
 """The stream made again from the topics: every public event once, in the order in which the broker took them.
 
-The numbers (`Last-Event-ID`) of events that came within the same moment on different partitions may be exchanged with
-each other; whoever had read everything before the rebuild misses nothing after it.
+The numbers (`Last-Event-ID`) of events that notify had read together from different partitions may be exchanged with
+each other (after a pause of notify: of all that it caught up on); whoever had read everything before the rebuild misses
+nothing after it.
 """
 
 import heapq

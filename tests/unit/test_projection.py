@@ -245,6 +245,15 @@ def test_what_has_ended_says_why_and_is_forgotten_when_it_is_kept(model: type[Mo
     assert REQUEST_ID not in projection.views
 
 
+def test_a_card_says_what_is_due_first_and_how_much_there_is() -> None:
+    roll = [f"A{letter}" for letter in "ABCDEFGHIJKLMNOPQRSTUVWXYZ"]
+    opened = example(BallotOpened)
+    many = opened.model_copy(update={"ballot": opened.ballot.model_copy(update={"roll": roll})})
+    view = seen(told([example(RequestRaised), many]))
+    card = Card.of(view)
+    assert (card.waiting, card.waits) == (26, view.waits[:20])
+
+
 def test_a_long_curve_stays_short() -> None:
     story: list[Model] = [example(RequestRaised)]
     for revision in range(1, 1_500):

@@ -1,6 +1,6 @@
 """A request as a reader sees it: the whole (`View`), and the line of it that stands on the board (`Card`)."""
 
-from typing import Literal
+from typing import Final, Literal
 
 from pydantic import Field
 
@@ -147,6 +147,10 @@ class View(Model):
         return self.status in ("anticipated", "open")
 
 
+WAITS: Final = 20
+"""On a card: a request may wait for hundreds of things, and its card goes to every reader at each change."""
+
+
 class BallotCard(Model):
     """The newest ballot: how many positions are `in` of how many that count."""
 
@@ -196,6 +200,9 @@ class Card(Model):
     pledges: PledgesCard
     authorized_at: Instant | None
     waits: list[Wait]
+    """What is due first, `WAITS` at most."""
+    waiting: int
+    """How many there are in all."""
 
     @classmethod
     def of(cls, view: View) -> "Card":
@@ -219,7 +226,8 @@ class Card(Model):
             coverage=_coverage(view.needs),
             pledges=PledgesCard(offered=standing.count("offered") + accepted, accepted=accepted),
             authorized_at=view.mobilization.authorized_at if view.mobilization else None,
-            waits=view.waits,
+            waits=view.waits[:WAITS],
+            waiting=len(view.waits),
         )
 
 

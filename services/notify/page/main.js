@@ -4,7 +4,7 @@ import { get } from "./api.js";
 import { h, svg } from "./dom.js";
 import { now } from "./now.js";
 import { request } from "./request.js";
-import { forget, keep, takeFromAddress, token } from "./session.js";
+import { decoded, forget, keep, takeFromAddress, token } from "./session.js";
 import { streams } from "./streams.js";
 import { t, word } from "./strings.js";
 import { tick } from "./time.js";
@@ -149,7 +149,7 @@ function show() {
     if (link.dataset.nav === view.nav) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }
-  stop = view.show(main, frame, ...(path.match(view.path)?.slice(1).map(decodeURIComponent) ?? []));
+  stop = view.show(main, frame, ...(path.match(view.path)?.slice(1).map(decoded) ?? []));
 }
 
 function logo() {

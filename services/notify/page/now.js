@@ -238,7 +238,7 @@ function cardOf(card) {
           "div",
           { class: "waiting" },
           h("h3", {}, t("card.waits")),
-          card.waits.length ? waitList(card.waits, WAITS_SHOWN) : h("p", { class: "nothing" }, t("card.waits.nothing")),
+          card.waiting ? waitList(card.waits, WAITS_SHOWN, card.waiting) : h("p", { class: "nothing" }, t("card.waits.nothing")),
         ),
     ),
   );

@@ -7,6 +7,15 @@ export function token() {
   return sessionStorage.getItem(KEY);
 }
 
+/** What stands percent-encoded in an address; as it is, where it is none. */
+export function decoded(text) {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
+}
+
 /** Signs in with a token. */
 export function keep(value) {
   sessionStorage.setItem(KEY, value);
@@ -21,6 +30,6 @@ export function forget() {
 export function takeFromAddress() {
   const found = /^#token=([^&]+)(?:&(.*))?$/.exec(location.hash);
   if (!found) return;
-  keep(decodeURIComponent(found[1]));
+  keep(decoded(found[1]));
   history.replaceState(null, "", `#${found[2] || "/"}`);
 }

@@ -6,8 +6,8 @@ import { count, parts, t } from "./strings.js";
 import { isLate, since, until } from "./time.js";
 
 /** A list of what is waited for, the first `shown` of it. */
-export function waitList(waits, shown = Infinity) {
-  const rest = waits.length - shown;
+export function waitList(waits, shown = Infinity, inAll = waits.length) {
+  const rest = inAll - shown;
   return h(
     "ul",
     { class: "waits" },
