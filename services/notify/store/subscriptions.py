@@ -175,9 +175,8 @@ async def tell(pool: Database) -> None:
     await pool.execute(f"select pg_notify('{CHANNEL}', '')")
 
 
-# A crash of the database that forgets the last of it has the same sent again, under the same ids.
-_RECORD = f"""
-with {AT_LEISURE}, outcome as (
+_RECORD = """
+with outcome as (
     select o.* from unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::int[], $6::float8[], $7::int[],
         $8::text[], $9::int[]) o (subscription_id, kind, number, state, attempts, due_in_s, status, error, took_ms)
     join subscription using (subscription_id)       -- unless it was taken away meanwhile
@@ -193,17 +192,26 @@ with {AT_LEISURE}, outcome as (
         status = excluded.status, error = excluded.error, took_ms = excluded.took_ms
         where d.state = 'waiting' or excluded.state = 'delivered'     -- who was frozen takes nothing back
 )
-update place p set seq = n.seq from at_leisure, unnest($10::text[], $11::bigint[]) n (subscription_id, seq)
+update place p set seq = n.seq from unnest($10::text[], $11::bigint[]) n (subscription_id, seq)
 where p.subscription_id = n.subscription_id and p.seq < n.seq
 """
 
+# What was delivered need not wait for the disk. What waits must: the dispatcher relies on it, and goes on.
+_RECORD_DELIVERED = _RECORD.replace("with ", f"with {AT_LEISURE}, ", 1).replace(
+    "from unnest($10", "from at_leisure, unnest($10"
+)
+
 
 async def record(pool: Database, outcomes: Sequence[Outcome], places: Mapping[str, int]) -> None:
-    """Writes what became of deliveries, and how far subscriptions have been told: both or nothing."""
+    """Writes what became of deliveries, and how far subscriptions have been told: both or nothing.
+
+    A database that crashes may forget the last deliveries that succeeded, never one that waits or is dead.
+    """
     # One statement must not meet the same row twice: the last word counts.
     last = {(o.subscription_id, o.kind, o.number): o for o in outcomes}.values()
     columns = [[getattr(outcome, name) for outcome in last] for name in Outcome.__slots__]
-    await pool.execute(_RECORD, *columns, list(places), list(places.values()))
+    statement = _RECORD_DELIVERED if all(outcome.state == "delivered" for outcome in last) else _RECORD
+    await pool.execute(statement, *columns, list(places), list(places.values()))
 
 
 _DUE = """
