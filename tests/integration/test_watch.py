@@ -124,7 +124,7 @@ async def test_no_text_of_a_state_commands_the_terminal(
     request["emergency"]["title"] = "\x1b[2J\x1b]0;owned\x07\x9b31m[red]no[/red]\u202egnp.exe\r\nForged row"
     await states["TR"].settled(await states["TR"].raise_request(request))
     ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 160, 0, 0))
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 260, 0, 0))
     only = ("--from-beginning", "--type", "RequestRaised", "--request", request["request_id"])
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "qalqan.cli", "watch", *only),
@@ -220,8 +220,11 @@ async def test_a_stream_that_lies_is_found_out(
     try:
         only = ("--from-beginning", "--request", request_id, "--token", run.token or "")
         async with Watch.over(system, "--url", f"http://127.0.0.1:{port}", *only) as watch:
-            forged = await watch.until(named("VoteCast", "KZ"))
-            honest = await watch.until(named("VoteCast", "UZ"))
+            # In whatever order: one topic may be read before another.
+            votes = [named("VoteCast", state) for state in ("KZ", "UZ")]
+            wanted = [*votes, named("RequestRaised"), named("BallotOpened")]
+            await watch.until(lambda _: all(any(map(each, watch.seen)) for each in wanted))
+            forged, honest = (next(filter(vote, watch.seen)) for vote in votes)
             assert (await watch.stopped())[0] == 0
     finally:
         server.force_exit = server.should_exit = True
