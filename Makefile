@@ -23,7 +23,7 @@ demo: install ## Start everything, replay a real disaster, check it, report, sto
 	@$(BIN)/qalqan demo
 
 test: install ## Run the tests on a real broker and database
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n $(if $(KAFKA_BOOTSTRAP_SERVERS),0,2) --dist loadfile
 
 check: install ## Format check, lint, types, architecture
 	@$(BIN)/ruff format --check .

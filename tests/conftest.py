@@ -23,6 +23,12 @@ from qalqan.runinfo import RunInfo
 settings.register_profile("shared-machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("shared-machine")
 
+_PORTS, _PORTS_A_WORKER = 20_000, 6_000
+if (_worker := os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw")).isdecimal():
+    # Two workers at once: each has ports of its own for what it starts.
+    _first = _PORTS + int(_worker) * _PORTS_A_WORKER
+    os.environ["QALQAN_PORTS"] = f"{_first}-{_first + _PORTS_A_WORKER - 1}"
+
 MAIL_PORT = free_ports(1)[0]
 OUTSIDE = {
     "QALQAN_SMTP_URL": f"smtp://127.0.0.1:{MAIL_PORT}",  # a test that wants letters puts a server there
