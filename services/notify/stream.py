@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator
 from itertools import takewhile
 
 import structlog
@@ -64,18 +64,18 @@ class Stream:
 
     async def read(self, after: int, wanted: Wanted = EVERYTHING) -> AsyncIterator[Entry]:
         """Every event after a number that is wanted, for ever."""
-        async for page in self.pages(after, wanted.requests):
+        async for page in self.pages(after, wanted):
             for entry in page:
                 if wanted(entry):
                     yield entry
 
-    async def pages(self, after: int, subjects: Collection[str] = ()) -> AsyncIterator[list[Entry]]:
-        """The same some at a time, as they come; of what is old those of these subjects alone (none named: all)."""
+    async def pages(self, after: int, wanted: Wanted = EVERYTHING) -> AsyncIterator[list[Entry]]:
+        """The same some at a time, with others among them: of what is old, what the store cannot tell apart."""
         place = after
         self._readers += 1
         try:
             while True:
-                page, place = await self._next(place, subjects)
+                page, place = await self._next(place, wanted)
                 if page:
                     yield page
                 async with self._moved:
@@ -101,13 +101,13 @@ class Stream:
         async with self._moved:
             self._moved.notify_all()
 
-    async def _next(self, place: int, subjects: Collection[str]) -> tuple[list[Entry], int]:
+    async def _next(self, place: int, wanted: Wanted) -> tuple[list[Entry], int]:
         """Some events after a place, and the place up to which that is all."""
         if self._tail and self._tail[0].seq <= place + 1:
             # From the newest on: a reader that keeps up looks at what is new, not at the whole tail.
             page = list(takewhile(lambda entry: entry.seq > place, reversed(self._tail)))[::-1]
             return page, page[-1].seq if page else place
         seen = self._last_seq
-        page = await patiently(lambda: events.after(self._pool, place, _PAGE, subjects))
+        page = await patiently(lambda: events.after(self._pool, place, _PAGE, wanted.requests, wanted.register))
         reached = page[-1].seq if page else place
         return page, reached if len(page) == _PAGE else max(reached, seen)

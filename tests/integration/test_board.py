@@ -182,6 +182,8 @@ async def test_the_stream_takes_filters(stranger: Stranger, notify: Notify) -> N
     both = await told(2, request=[request_id, other], type="VoteCast", state="KZ")
     assert sorted(both) == sorted([(request_id, "VoteCast"), (other, "VoteCast")])
     assert (await told(1, request=request_id, type="qalqan.VoteCast.v1", state="UZ")) == [(request_id, "VoteCast")]
+    registered = await told(8, type=["MemberRegistered", "KeyRegistered"])
+    assert {name for _, name in registered} == {"MemberRegistered", "KeyRegistered"}
     # What is new passes the same filters as what is old.
     async with notify.live("/stream", request=request_id, type="VoteCast") as events:
         await stranger.voted(other, "AZ")

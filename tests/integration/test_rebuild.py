@@ -276,7 +276,7 @@ async def told(system: Stack) -> dict[str, list[tuple[Any, ...]]]:
     connection = await asyncpg.connect(system.service_url("notify"))
     try:
         async with asyncio.timeout(PATIENCE_S):
-            while await connection.fetchval("select last_seq > projected from stream, board"):  # noqa: ASYNC110
+            while await connection.fetchval(BEHIND, [topic.name for topic in topics.REQUEST_TOPICS]):  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
         found = {name: await connection.fetch(text) for name, text in TOLD.items()}
         return {name: [tuple(map(_plain, row)) for row in rows] for name, rows in found.items()}
@@ -284,6 +284,7 @@ async def told(system: Stack) -> dict[str, list[tuple[Any, ...]]]:
         await connection.close()
 
 
+BEHIND = "select (select max(seq) from event where topic = any($1::text[])) > projected from board"
 TOLD = {
     "subscriptions": "select subscription_id, target, secret, filter, status from subscription order by 1",
     "deliveries": """select subscription_id, state, e.topic, e.partition, e."offset" from delivery d

@@ -17,6 +17,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import httpx2
+import pytest
 import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -138,6 +139,8 @@ async def test_no_text_of_a_state_commands_the_terminal(
         async with asyncio.timeout(PATIENCE_S):
             while "Forged row" not in shown:
                 shown += (await asyncio.to_thread(os.read, ours, 65_536)).decode()
+    except TimeoutError:
+        pytest.fail(f"all that was shown: {shown!r}")
     finally:
         process.terminate()
         assert await process.wait() == 0

@@ -7,8 +7,10 @@ from functools import cached_property
 from typing import Any
 
 from qalqan.envelope import Event, to_structured
+from qalqan.events import EVENTS
 from qalqan.instants import format_instant, from_millis
 from qalqan.sources import Source
+from qalqan.topics import MEMBERS
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,11 @@ class Wanted:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "everything", not (self.requests or self.states or self.types or self.modes))
+
+    @property
+    def register(self) -> bool:
+        """Whether nothing is among them but what stands on the register of members and keys."""
+        return bool(self.types) and not self.requests and all(EVENTS[name].topic is MEMBERS for name in self.types)
 
     def __call__(self, entry: Entry) -> bool:
         """Whether the entry is among them."""

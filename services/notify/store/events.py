@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 
 from chassis.database import Pool
 from chassis.ledger import Database
-from qalqan.topics import PUBLIC
+from qalqan.topics import MEMBERS, PUBLIC
 from services.notify.domain.entry import Entry
 
 CHANNEL = "stream"
@@ -43,6 +43,9 @@ _OF_SUBJECTS = """
 select seq, body from event where seq > $1 and subject = any($3::text[]) order by seq limit $2
 """
 
+# The term is that of the migration's index.
+_REGISTER = f"select seq, body from event where seq > $1 and topic = '{MEMBERS.name}' order by seq limit $2"
+
 Row = tuple[str, int, int, str | None, str | None, str]
 """Topic, partition, offset, subject, a rejection's reason, body."""
 
@@ -69,9 +72,13 @@ async def last_seq(pool: Pool) -> int:
     return int(await pool.fetchval("select last_seq from stream"))
 
 
-async def after(pool: Pool, seq: int, limit: int, subjects: Collection[str] = ()) -> list[Entry]:
-    """Events after a number, in order; `subjects`: those of these subjects alone."""
-    if subjects:
+async def after(
+    pool: Pool, seq: int, limit: int, subjects: Collection[str] = (), register: bool = False
+) -> list[Entry]:
+    """Events after a number, in order; `subjects`: of these subjects alone; `register`: of members and keys alone."""
+    if register:
+        rows = await pool.fetch(_REGISTER, seq, limit)
+    elif subjects:
         rows = await pool.fetch(_OF_SUBJECTS, seq, limit, list(subjects))
     else:
         rows = await pool.fetch("select seq, body from event where seq > $1 order by seq limit $2", seq, limit)

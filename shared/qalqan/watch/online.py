@@ -23,7 +23,7 @@ _SILENCE_S = 45.0
 """The stream says something at least every 15 s: after three times that nobody is there any more."""
 _AGAIN_S = (0.1, 0.3, 1.0, 3.0)
 """The pauses between attempts; the last one is kept."""
-_PATIENCE_S = 5.0
+_PATIENCE_S = 30.0
 """For the registrations that an event was judged by: they come on a connection of their own."""
 _REGISTRATIONS = tuple(model.__name__ for model in (MemberRegistered, KeyRegistered, KeyRevoked))
 _PLACE = ("topic", "partition", "offset", "appendedtime")
@@ -52,6 +52,7 @@ class Members:
         self._registry = Registry(root)
         self._refused: dict[int, str] = {}
         self._moved = asyncio.Condition()
+        self._waited_for = 0
 
     async def follow(self, events: AsyncIterator[tuple[int, str]]) -> None:
         """Folds registrations, for ever."""
@@ -78,9 +79,11 @@ class Members:
         return trust.doubt(message.event, message.topic, from_millis(message.timestamp_ms), self._registry)
 
     async def _reached(self, next_offset: int) -> bool:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_PATIENCE_S), self._moved:
-                await self._moved.wait_for(lambda: self._registry.next_offset >= next_offset)
+        if next_offset > self._waited_for:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_PATIENCE_S), self._moved:
+                    await self._moved.wait_for(lambda: self._registry.next_offset >= next_offset)
+            self._waited_for = next_offset  # should it be no registration, nobody waits for it twice
         return self._registry.next_offset >= next_offset
 
 

@@ -26,6 +26,7 @@ STATEMENTS = (
     )""",
     "create index event_subject on event (subject, seq)",
     # For those who run the system: the newest first.
+    "create index event_register on event (seq) where topic = 'members'",
     "create index event_rejection on event (seq) where topic = 'rejections'",
     "create index event_rejection_reason on event (reason, seq) where topic = 'rejections'",
     "create index event_rejection_inbox on event (split_part(subject, '/', 1), seq) where topic = 'rejections'",
