@@ -41,8 +41,8 @@ __all__ = ["build", "carry_over"]
 
 NAME = "notify"
 
-_FETCH_MIN_BYTES, _FETCH_WAIT_MS = 1_000_000, 60
-"""The broker gathers records for up to 60 ms. Who watches does not notice; and the line, which the same records wake,
+_FETCH_MIN_BYTES, _FETCH_WAIT_MS = 1_000_000, 40
+"""The broker gathers records for up to 40 ms. Who watches does not notice; and the line, which the same records wake,
 has the processor and the disk to itself for as long as it takes from a vote to a mobilisation."""
 _NICENESS = 10
 """The stream gives way to the line."""
