@@ -5,6 +5,7 @@ import sys
 from typing import Protocol, TextIO
 
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -16,6 +17,10 @@ _MODES = {"actual": "bold", "exercise": "black on yellow", "test": "black on cya
 _KINDS = {"state": "cyan", "service": "magenta"}
 _WIDTHS = {"time": 15, "mode": 10, "request": 20, "event": 22, "who": 11, "signature": 9}
 """Of each column but the last, which has the rest."""
+_NARROW = {"time": 8, "mode": 8, "request": 18, "event": 19, "who": 9, "signature": 9}
+"""In a terminal of 80 columns: without the date, and the last column is a line of its own."""
+_ENOUGH = 120
+_INDENT = 9
 
 
 class Show(Protocol):
@@ -39,6 +44,7 @@ class Rows:
 
     def __init__(self, console: Console) -> None:
         self._console = console
+        self._is_wide = console.width >= _ENOUGH
         self._print(*(Text(name, "bold") for name in (*_WIDTHS, "what")))
 
     def __call__(self, sighting: Sighting) -> None:
@@ -46,7 +52,7 @@ class Rows:
         message, source, mode = sighting.message, sighting.source, sighting.mode
         believed = sighting.doubt is None
         self._print(
-            Text(f"{from_millis(message.timestamp_ms):%d %b %H:%M:%S}", "dim"),
+            Text(f"{from_millis(message.timestamp_ms):{'%d %b %H:%M:%S' if self._is_wide else '%H:%M:%S'}}", "dim"),
             Text(_mode(mode), _MODES.get(mode or "", "")),
             Text(_request(sighting)),
             Text(harmless(message.name)),
@@ -56,12 +62,18 @@ class Rows:
         )
 
     def _print(self, *cells: Text) -> None:
-        row = Table.grid(padding=(0, 1), expand=True)
-        for width in _WIDTHS.values():
+        row = Table.grid(padding=(0, 1), expand=self._is_wide)
+        for width in (_WIDTHS if self._is_wide else _NARROW).values():
             row.add_column(width=width, no_wrap=True, overflow="ellipsis")
-        row.add_column(ratio=1, min_width=20, overflow="fold")
-        row.add_row(*cells)
-        self._console.print(row)
+        *first, what = cells
+        if self._is_wide:
+            row.add_column(ratio=1, min_width=20, overflow="fold")
+            row.add_row(*cells)
+            self._console.print(row)
+        else:
+            row.add_row(*first)
+            self._console.print(row)
+            self._console.print(Padding(what, (0, 0, 0, _INDENT)), overflow="fold")
 
 
 def _plain(sighting: Sighting) -> list[str]:
