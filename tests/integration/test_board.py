@@ -100,6 +100,11 @@ async def _events(answer: httpx2.Response) -> AsyncIterator[Json]:
             yield {"id": number, **json.loads(text)}
 
 
+def positions(view: Json) -> Json:
+    """On its first ballot, by state; none before that has been read."""
+    return dict(view["ballots"][0]["positions"]) if view["ballots"] else {}
+
+
 @pytest_asyncio.fixture
 async def notify(stranger: Stranger) -> AsyncIterator[Notify]:
     """Its HTTP side."""
@@ -115,9 +120,7 @@ async def test_the_board_shows_what_the_services_say(stranger: Stranger, notify:
     for state in ("AZ", "KG", "KZ", "UZ"):
         await stranger.voted(request_id, state)
     stated = await stranger.stated("MobilizationAuthorized", request_id)
-    view = await notify.until(
-        request_id, lambda view: view["mobilization"] and len(view["ballots"][0]["positions"]) == 5
-    )
+    view = await notify.until(request_id, lambda view: view["mobilization"] and len(positions(view)) == 5)
     assert view["mobilization"]["lines"] == stated.data["lines"]
     (need,), (coverage,) = view["needs"], stated.data["coverage"]
     assert {name: need[name] for name in ("covered", "on_time", "bilateral")} == {
@@ -142,7 +145,7 @@ async def test_cards_come_as_they_change_and_a_reader_that_was_away_gets_the_new
             if card["request_id"] == request_id and card["ballot"]:
                 break
     await stranger.voted(request_id, "KZ")
-    await notify.until(request_id, lambda view: "KZ" in view["ballots"][0]["positions"])
+    await notify.until(request_id, lambda view: "KZ" in positions(view))
     async with notify.live("/board/live", after=before) as cards:
         ours = [card async for card in _first(cards, lambda card: card["request_id"] == request_id)]
     assert ours[-1]["ballot"]["in"] == 2  # one card, as it is now: not each that it has been
@@ -398,7 +401,7 @@ async def test_the_events_of_a_request_come_in_pages(stranger: Stranger, notify:
     request_id = await stranger.raised()
     for state in ("AZ", "KZ", "UZ"):
         await stranger.voted(request_id, state)
-    await notify.until(request_id, lambda view: len(view["ballots"][0]["positions"]) == 4)
+    await notify.until(request_id, lambda view: len(positions(view)) == 4)
     whole = await notify.get(f"/requests/{request_id}/events")
     assert whole["next"] is None
     paged, after = [], 0
@@ -428,7 +431,7 @@ async def test_killed_in_the_midst_notify_goes_on_as_if_nothing_had_happened(
         while True:
             with contextlib.suppress(httpx2.TransportError, AssertionError):
                 found = [await notify.get(f"/requests/{request_id}") for request_id in request_ids]
-                if all(view["mobilization"] and len(view["ballots"][0]["positions"]) == 5 for view in found):
+                if all(view["mobilization"] and len(positions(view)) == 5 for view in found):
                     break
             await asyncio.sleep(0.05)
     for view in found:
@@ -467,7 +470,7 @@ async def test_a_replica_that_lags_behind_takes_nothing_back(system: Stack, stra
     request_id = await stranger.raised()
     await notify.until(request_id, lambda view: view["ballots"])
     await stranger.voted(request_id, "KZ")
-    newer = await notify.until(request_id, lambda view: "KZ" in view["ballots"][0]["positions"])
+    newer = await notify.until(request_id, lambda view: "KZ" in positions(view))
     await notify.get("/board")  # and so it is kept
     pool = await asyncpg.create_pool(system.service_url("notify"), min_size=1, max_size=1)
     try:

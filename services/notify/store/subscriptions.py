@@ -335,11 +335,12 @@ _TIDY = (
     "delete from delivery where state = 'delivered' and changed_at < now() - interval '7 days'",
     "delete from delivery where state = 'dead' and changed_at < now() - interval '30 days'",
     "delete from announcement where at < now() - interval '40 days'",
+    "delete from turn where ended_at < now() - interval '40 days'",
 )
 
 
 async def tidy(pool: Database) -> int:
-    """Gives up what has waited for a day, and forgets what is old: delivered 7 days, dead 30. How many are dead now."""
+    """Gives up what has waited for a day; how many that were. Forgets what is old (delivered 7 days, dead 30)."""
     done = [await pool.execute(statement) for statement in _TIDY]
     return int(done[0].rpartition(" ")[2])
 
