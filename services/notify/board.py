@@ -10,19 +10,18 @@ import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import replace
+from functools import partial
 from itertools import takewhile
 from weakref import WeakValueDictionary
 
 import structlog
 
+from chassis.admission import Doubtful, believed
 from chassis.database import Pool, patiently
 from chassis.follower import Follower
-from qalqan import trust
-from qalqan.envelope import Event, from_structured
+from qalqan.envelope import from_structured
 from qalqan.events import EVENTS
 from qalqan.instants import parse_instant
-from qalqan.jsontext import BadData
-from qalqan.registry import Registry
 from qalqan.topics import REQUEST_TOPICS
 from services.notify.domain.entry import Entry
 from services.notify.domain.fold import Told
@@ -171,11 +170,11 @@ class Board:
         return next(reversed(self._cards.values())).seq if self._cards else 0
 
     async def _take(self, entries: list[Entry]) -> None:
-        believed = [each for entry in entries if (each := await self._believed(entry)) is not None]
-        self._in_hand = {request_id for request_id, _ in believed}
+        told_of = [each for entry in entries if (each := await self._believed(entry)) is not None]
+        self._in_hand = {request_id for request_id, _ in told_of}
         ahead = await self._load(self._in_hand)
         changed: OrderedDict[str, int] = OrderedDict()
-        for request_id, told in believed:
+        for request_id, told in told_of:
             if self._projection.take(request_id, told) is not None or request_id in ahead:
                 changed[request_id] = told.seq
                 changed.move_to_end(request_id)
@@ -189,7 +188,7 @@ class Board:
             for late in self._projection.give_up(self.seq):
                 log.error("board.given_up", topic=late.topic, seq=late.seq)
         self._dirty.set()
-        if believed:
+        if told_of:
             async with self._moved:
                 self._moved.notify_all()
 
@@ -242,32 +241,14 @@ class Board:
         if found["topic"] not in _TOPICS:
             return None
         event = from_structured(found)
-        doubt = signature_doubt(event, self._follower.registry)
-        if doubt == trust.UNKNOWN_KEY:
-            await self._follower.catch_up()
-            doubt = signature_doubt(event, self._follower.registry)
+        if event.type not in EVENTS:
+            return None  # a later version's
+        subject, at = event.subject or "", parse_instant(found["appendedtime"])
+        place = (found["topic"], found["partition"], found["offset"])
         try:
-            told = _told(entry.seq, event)
-        except (BadData, ValueError) as error:
-            told, doubt = None, doubt or str(error)
-        if doubt is not None:
-            log.error("board.ignored", seq=entry.seq, request_id=event.subject, why=doubt)
+            incoming = await self._follower.believed(partial(believed, event, *place, subject.encode(), at), at)
+        except Doubtful as doubt:
+            log.error("board.ignored", seq=entry.seq, request_id=event.subject, why=str(doubt))
             return None
-        return None if told is None or event.subject is None else (event.subject, told)
-
-
-def signature_doubt(event: Event, registry: Registry) -> str | None:
-    """Why an event of the stream (with the stream's extensions) is not to be believed; None: it is."""
-    where = event.extensions
-    return trust.doubt(event, where["topic"], parse_instant(where["appendedtime"]), registry)
-
-
-def _told(seq: int, event: Event) -> Told | None:
-    """What it says; None: of a later version. ValueError: it does not say what its type should."""
-    kind = EVENTS.get(event.type)
-    if kind is None:
-        return None
-    extensions = event.extensions
-    at = parse_instant(extensions.get("recordedtime") or extensions["appendedtime"])
-    data = kind.model.model_validate_json(event.data)
-    return Told(seq, extensions["topic"], int(extensions["position"]), at, data)
+        position = int(event.extensions["position"])
+        return subject, Told(entry.seq, incoming.topic, position, incoming.recorded_at, incoming.data)

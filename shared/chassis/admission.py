@@ -242,32 +242,49 @@ def read_public(record: Record, registry: Registry) -> Incoming:
     acted on is ours. Doubtful: why not (`trust.UNKNOWN_KEY`: perhaps only not known yet)."""
     try:
         event = from_kafka(record.key, record.headers, record.value)
+    except BadEnvelope as error:
+        raise Doubtful(f"{type(error).__name__}: {error}") from error
+    appended_at = from_millis(record.timestamp)
+    return believed(event, record.topic, record.partition, record.offset, record.key, appended_at, registry)
+
+
+def believed(
+    event: Event,
+    topic: str,
+    partition: int,
+    offset: int,
+    key: bytes | None,
+    appended_at: datetime,
+    registry: Registry,
+) -> Incoming:
+    """The same of an event that was read before. Doubtful."""
+    try:
         kind = EVENTS[event.type]
-        why = _misplaced(event, record) or trust.doubt(event, record.topic, from_millis(record.timestamp), registry)
+        why = _misplaced(event, partition, key) or trust.doubt(event, topic, appended_at, registry)
         if why is not None:
             raise Doubtful(why)
         source = _source(event)
-        if record.topic == REQUESTS.name and (why := _unlike_a_request(event, kind, source)) is not None:
+        if topic == REQUESTS.name and (why := _unlike_a_request(event, kind, source)) is not None:
             raise Doubtful(why)
         # A state may sign anything, also what no inbox takes; a service's certificates are beyond an inbox's limits.
         by_state = source.kind == "state"
         data = read_data(event, kind) if by_state else kind.model.model_validate_json(event.data)
         recorded = event.extensions.get("recordedtime")
-        recorded_at = parse_instant(recorded) if recorded else from_millis(record.timestamp)
+        recorded_at = parse_instant(recorded) if recorded else appended_at
     except Refused as refused:
         raise Doubtful(f"{refused.reason}: {refused.detail}") from refused
-    except (BadEnvelope, KeyError, ValueError) as error:
+    except (KeyError, ValueError) as error:
         raise Doubtful(f"{type(error).__name__}: {error}") from error
-    return Incoming(record.topic, record.partition, record.offset, recorded_at, event, kind, data, source)
+    return Incoming(topic, partition, offset, recorded_at, event, kind, data, source)
 
 
-def _misplaced(event: Event, record: Record) -> str | None:
+def _misplaced(event: Event, partition: int, key: bytes | None) -> str | None:
     """What the writer of a topic of a request never gets wrong, and no signature covers: key, partition, position."""
     subject = event.subject or ""
-    if (record.key or b"") != subject.encode():
+    if (key or b"") != subject.encode():
         return f"the record's key is unlike the subject {shown(subject)}"
-    if record.partition != partition_of(subject):
-        return f"{shown(subject)} does not belong on partition {record.partition}"
+    if partition != partition_of(subject):
+        return f"{shown(subject)} does not belong on partition {partition}"
     position = event.extensions.get("position", "")
     return None if _POSITION.fullmatch(position) else f"position: {shown(position)} is none"
 

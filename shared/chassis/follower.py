@@ -1,13 +1,17 @@
 """Members and keys, followed from the start of their topic by every replica (CONTRACT "root.json")."""
 
 import asyncio
+from collections.abc import Callable
 from datetime import datetime
+from typing import TypeVar
 
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
+from chassis.admission import Doubtful
 from chassis.bus import member_consumer
+from qalqan import trust
 from qalqan.access import Access
 from qalqan.envelope import BadEnvelope, from_kafka
 from qalqan.instants import to_millis
@@ -15,6 +19,8 @@ from qalqan.registry import NotRegistered, Registry, Root
 from qalqan.topics import MEMBERS
 
 log = structlog.get_logger()
+
+T = TypeVar("T")
 
 _POLL_MS = 500
 _CATCH_UP_S = 30.0
@@ -79,6 +85,17 @@ class Follower:
             await self._moved.wait_for(lambda: self.registry.next_offset >= end)
         if until is not None:
             self._current_as_of_ms = max(self._current_as_of_ms, to_millis(until) + 1)
+
+    async def believed(self, read: Callable[[Registry], T], appended_at: datetime) -> T:
+        """What `read` makes of a public record; where its key is not known, once more when this replica has read as far
+        as the record may have been judged by. Doubtful."""
+        try:
+            return read(self.registry)
+        except Doubtful as doubt:
+            if str(doubt) != trust.UNKNOWN_KEY:
+                raise
+        await self.catch_up(until=appended_at)
+        return read(self.registry)
 
     async def _end(self) -> int:
         """The next offset of `members`, asked until the broker answers."""

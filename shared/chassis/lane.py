@@ -30,7 +30,6 @@ from chassis.metrics import LaneStanding
 from chassis.publication import Publisher
 from chassis.telemetry import request_id, request_ids
 from chassis.traces import Handling, Traces
-from qalqan import trust
 from qalqan.envelope import Event
 from qalqan.instants import from_millis
 from qalqan.topics import REQUESTS
@@ -269,13 +268,7 @@ class Lane(Generic[S]):
     async def _believe(self, record: Record) -> Incoming | None:
         """A public record, if it is by whom it must be; else None: it is passed over, and said loudly."""
         try:
-            try:
-                return read_public(record, self._follower.registry)
-            except Doubtful as doubt:
-                if str(doubt) != trust.UNKNOWN_KEY:
-                    raise
-                await self._follower.catch_up(until=from_millis(record.timestamp))
-                return read_public(record, self._follower.registry)
+            return await self._follower.believed(partial(read_public, record), from_millis(record.timestamp))
         except Doubtful as doubt:
             metrics.DOUBTED.labels(record.topic).inc()
             log.error(

@@ -204,20 +204,30 @@ async def test_an_event_that_is_not_to_be_believed_is_shown_as_such_and_counts_n
     foreign = stranger.signed("RequestCancelled", _ENDING | {"request_id": request_id}, key=stranger.state_key("AZ"))
     unsigned = stranger.event("RequestClosed", _ENDING | {"request_id": request_id})
     malformed = stranger.signed("RequestAmended", b'{"request_id":7}', subject=request_id)
+    copied = stranger.signed("RequestClosed", _ENDING | {"request_id": request_id})
     async with _board_of_its_own(system) as (pool, board, follower):
-        for offset, event in enumerate((raised, unknown, foreign, unsigned, malformed)):
+        partition = topics.partition_of(request_id)
+        for offset, event in enumerate((raised, unknown, foreign, unsigned, malformed, copied)):
             told = replace(event, extensions={"mode": "test", "position": f"{offset + 1:010}"})
-            body = body_of(told, topics.REQUESTS.name, 0, offset, to_millis(datetime.now(UTC)))
-            await events.append(pool, [(topics.REQUESTS.name, 0, offset, request_id, None, body)])
+            if event is copied:  # genuine, and yet not by the hand that writes here
+                told = replace(event, extensions={"mode": "test"})
+            body = body_of(told, topics.REQUESTS.name, partition, offset, to_millis(datetime.now(UTC)))
+            await events.append(pool, [(topics.REQUESTS.name, partition, offset, request_id, None, body)])
         async with asyncio.timeout(PATIENCE_S):
-            while board.seq < 5:  # noqa: ASYNC110
+            while board.seq < 6:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
         view = await board.view(request_id)
         assert view is not None
         assert (view.status, view.positions) == ("open", {"requests": 1})
         signatures = [signature_of(entry, follower) for entry in await events.after(pool, 0, 9)]
-        assert [signature.state for signature in signatures] == ["valid", "unknown-key", "invalid", "none", "valid"]
-        assert [signature.by for signature in signatures] == ["TR", None, "AZ", None, "TR"]
+        assert [signature.state for signature in signatures] == [
+            "valid",
+            "unknown-key",
+            "invalid",
+            "none",
+            *["valid"] * 2,
+        ]
+        assert [signature.by for signature in signatures] == ["TR", None, "AZ", None, "TR", "TR"]
 
 
 _ENDING = {"reason": "so it is"}
@@ -274,8 +284,9 @@ async def _told(pool: Pool, stranger: Stranger, seq: int, name: str, data: Json,
     """Appends an event to a store, under a number that is its position too."""
     event, topic = stranger.signed(name, data, by=by), PUBLIC_TOPIC[name]
     told = replace(event, extensions={"mode": "test", "position": f"{seq:010}"})
-    body = body_of(told, topic, 0, seq, to_millis(datetime.now(UTC)))
-    await events.append(pool, [(topic, 0, seq, data["request_id"], None, body)])
+    partition = topics.partition_of(data["request_id"])
+    body = body_of(told, topic, partition, seq, to_millis(datetime.now(UTC)))
+    await events.append(pool, [(topic, partition, seq, data["request_id"], None, body)])
 
 
 PUBLIC_TOPIC = {kind.name: kind.topic.name for kind in EVENTS.values() if kind.topic is not None}

@@ -15,10 +15,11 @@ from qalqan import trust
 from qalqan.envelope import from_structured
 from qalqan.events import Mode
 from qalqan.fields import JsonObject, Model, RequestId, State
+from qalqan.instants import parse_instant
 from qalqan.signing import BadSignature, read_material
 from qalqan.sources import Source
 from services.notify.api.live import LastEventId, frame, live, lively, place
-from services.notify.board import Board, signature_doubt
+from services.notify.board import Board
 from services.notify.domain.entry import Entry
 from services.notify.domain.view import Card, Status, View
 from services.notify.store import events, views
@@ -157,7 +158,8 @@ def signature_of(entry: Entry, follower: Follower) -> Signature:
         return Signature(state="invalid", key_id=None, by=None, why=str(error))
     except ValueError as error:
         return Signature(state="none", key_id=None, by=None, why=str(error))
-    doubt = signature_doubt(event, follower.registry)
+    appended_at = parse_instant(entry.event["appendedtime"])
+    doubt = trust.doubt(event, entry.event["topic"], appended_at, follower.registry)
     key = follower.registry.key(key_id)
     by = None if key is None else Source.parse(key.source)
     state: Literal["valid", "invalid", "unknown-key"] = (
