@@ -14,7 +14,8 @@ from chassis.admission import Record
 from chassis.bus import Bus
 from chassis.database import Pool, patiently
 from chassis.metrics import LaneStanding, caused_at, took_effect
-from chassis.telemetry import request_id
+from chassis.tasks import Failure
+from chassis.telemetry import of_record
 from chassis.traces import Traces
 from qalqan.envelope import BadEnvelope, from_kafka
 from services.notify.domain.entry import body_of
@@ -29,7 +30,8 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]
 
     def __init__(self, bus: Bus, pool: Pool, traces: Traces | None = None) -> None:
         self.ready = asyncio.Event()
-        self.failed: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
+        self.failure = Failure()
+        self.failed = self.failure.happened
         self._bus = bus
         self._pool = pool
         self._traces = traces
@@ -62,18 +64,13 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]
         try:
             offsets = await patiently(lambda: events.next_offsets(self._pool))
         except Exception as error:
-            self._fail(error)  # aiokafka would log it and read on from anywhere
+            self.failure.note(error)  # aiokafka would log it and read on from anywhere
             raise
         self._reached = {tp: offsets.get((tp.topic, tp.partition), 0) for tp in assigned}
         for tp, offset in self._reached.items():
             consumer.seek(tp, offset)
         log.info("stream.assigned", partitions=sorted(f"{tp.topic}/{tp.partition}" for tp in assigned))
         self.ready.set()
-
-    def must_not_end(self, task: asyncio.Task[None]) -> None:
-        """For a task that goes on for ever: should it end by itself, the service stops."""
-        if not task.cancelled():
-            self._fail(task.exception() or RuntimeError(f"{task.get_name()} ended by itself"))
 
     async def take(self, records: Sequence[Record]) -> None:
         """Writes a poll's records; returns when they are written, so that nothing is passed over."""
@@ -89,16 +86,12 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]
                 self._traces.taken(records, begun_ns, time.time_ns())
         except Exception as error:
             # FastStream would log it and go on to the next records: here it stops the service.
-            self._fail(error)
+            self.failure.note(error)
 
     def _note(self, records: Sequence[Record]) -> None:
         took_effect(caused_at(records))
         for record in records:
             self._reached[TopicPartition(record.topic, record.partition)] = record.offset + 1
-
-    def _fail(self, error: BaseException) -> None:
-        if not self.failed.done():
-            self.failed.set_result(error)
 
 
 def row_of(record: Record) -> events.Row | None:
@@ -109,10 +102,7 @@ def row_of(record: Record) -> events.Row | None:
         # Only a service may write here, and none writes this: somebody else did. Nobody is shown it.
         log.error(
             "stream.ignored",
-            request_id=request_id(record.key),
-            topic=record.topic,
-            partition=record.partition,
-            offset=record.offset,
+            **of_record(record),
             why=str(error),
         )
         return None

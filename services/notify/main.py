@@ -11,11 +11,11 @@ from fastapi import FastAPI
 from chassis import metrics, recovery
 from chassis.database import Pool, connect, patiently
 from chassis.http import application, serving
-from chassis.lanes import end
 from chassis.metrics import Standing, told
 from chassis.rebuild import Progress, Rebuilt
 from chassis.service import Parts, run
 from chassis.settings import Settings
+from chassis.tasks import end
 from qalqan.topics import PUBLIC
 from services.notify.api.board import board_router
 from services.notify.api.contract import contract_router
@@ -83,7 +83,7 @@ class NotifyService:
             }
             tasks = [asyncio.create_task(work(), name=name) for name, work in works.items()]
             for task in tasks:
-                task.add_done_callback(intake.must_not_end)
+                task.add_done_callback(intake.failure.must_not_end)
             stack.push_async_callback(end, tasks)
             parts.bus.subscribe(
                 PUBLIC, intake, intake.take, fetch_min_bytes=_FETCH_MIN_BYTES, fetch_max_wait_ms=_FETCH_WAIT_MS

@@ -80,7 +80,7 @@ class Follower:
         if until is not None and to_millis(until) < self._current_as_of_ms:
             return
         end = await self._end()
-        # Not `wait_for`, which may lose a cancellation (`chassis.lanes.end`): lanes wait here.
+        # Not `wait_for`, which may lose a cancellation (`chassis.tasks.end`): lanes wait here.
         async with asyncio.timeout(_CATCH_UP_S), self._moved:
             await self._moved.wait_for(lambda: self.registry.next_offset >= end)
         if until is not None:

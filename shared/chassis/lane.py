@@ -28,7 +28,7 @@ from chassis.handlers import Handlers, S
 from chassis.ledger import Stored, Transaction
 from chassis.metrics import LaneStanding
 from chassis.publication import Publisher
-from chassis.telemetry import request_id, request_ids
+from chassis.telemetry import of_record, request_id, request_ids
 from chassis.traces import Handling, Traces
 from qalqan.envelope import Event
 from qalqan.instants import from_millis
@@ -207,10 +207,7 @@ class Lane(Generic[S]):
         refused = Refused("bad-data", f"it cannot be stored: {error}")
         log.warning(
             "submission.cannot_be_stored",
-            request_id=request_id(record.key),
-            topic=record.topic,
-            partition=record.partition,
-            offset=record.offset,
+            **of_record(record),
             error=repr(error),
         )
         await self._transact([record], {record.offset: Judgement(None, refused, None, 0)})
@@ -273,10 +270,7 @@ class Lane(Generic[S]):
             metrics.DOUBTED.labels(record.topic).inc()
             log.error(
                 "fact.doubtful",
-                request_id=request_id(record.key),
-                topic=record.topic,
-                partition=record.partition,
-                offset=record.offset,
+                **of_record(record),
                 why=str(doubt),
             )
             return None
@@ -430,10 +424,7 @@ def _tell(handled: Iterable[tuple[Record, Event]], tx: Transaction) -> None:
     for record, event in handled:
         log.debug(
             "record.handled",
-            request_id=request_id(record.key),
-            topic=record.topic,
-            partition=record.partition,
-            offset=record.offset,
+            **of_record(record),
             type=event.type,
             event_id=event.id,
             step=tx.step,

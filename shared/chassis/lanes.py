@@ -14,6 +14,7 @@ from aiokafka.errors import KafkaError
 from chassis.admission import Record
 from chassis.bus import Bus, Outgoing
 from chassis.lane import FenceLost, Lane
+from chassis.tasks import Failure, end
 from qalqan.envelope import Event, to_kafka
 from qalqan.events import TICK, Tick, dump
 from qalqan.instants import format_instant
@@ -26,7 +27,6 @@ log = structlog.get_logger()
 _RETICK_S = 0.5
 _COMMIT_EVERY_S = 2.0
 _ORPHAN_S = 10.0
-_CANCEL_AGAIN_S = 0.2
 
 
 class Lanes(ConsumerRebalanceListener):  # type: ignore[misc]
@@ -44,7 +44,8 @@ class Lanes(ConsumerRebalanceListener):  # type: ignore[misc]
         self.topics = (inbox, *follows)
         self.ready = asyncio.Event()
         """Set at the first assignment."""
-        self.failed: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
+        self._failure = Failure()
+        self.failed = self._failure.happened
         """Done when a lane met a bug: the service must stop, loudly."""
         self._bus = bus
         self._inbox = inbox
@@ -63,7 +64,7 @@ class Lanes(ConsumerRebalanceListener):  # type: ignore[misc]
             asyncio.create_task(self._commit_offsets(), name="kafka offsets"),
         ]
         for task in self._background:
-            task.add_done_callback(self._must_not_end)
+            task.add_done_callback(self._failure.must_not_end)
 
     async def stop(self) -> None:
         """Leaves all lanes where they are."""
@@ -156,22 +157,14 @@ class Lanes(ConsumerRebalanceListener):  # type: ignore[misc]
             self._tasks.pop(partition, None)
             asyncio.get_running_loop().call_later(_ORPHAN_S, self._check_orphan, partition, error)
             return
-        self._fail(error or RuntimeError(f"lane {partition} ended by itself"))
+        self._failure.note(error or RuntimeError(f"lane {partition} ended by itself"))
 
     def _check_orphan(self, partition: int, error: BaseException) -> None:
         """A lane that we lost but that Kafka still calls ours, long after, would be nobody's."""
         consumer = self._bus.consumer
         assigned = consumer is not None and any(tp.partition == partition for tp in consumer.assignment())
         if assigned and partition not in self._tasks:
-            self._fail(error)
-
-    def _must_not_end(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled():
-            self._fail(task.exception() or RuntimeError(f"{task.get_name()} ended by itself"))
-
-    def _fail(self, error: BaseException) -> None:
-        if not self.failed.done():
-            self.failed.set_result(error)
+            self._failure.note(error)
 
     def _pause(self, partition: int, paused: bool) -> None:
         consumer = self._bus.consumer
@@ -241,20 +234,6 @@ class Lanes(ConsumerRebalanceListener):  # type: ignore[misc]
                 told.update(news)
             except KafkaError as error:
                 log.info("kafka.offsets_not_noted", error=repr(error))
-
-
-async def end(tasks: Iterable[asyncio.Task[Any]]) -> None:
-    """Cancels tasks until they have ended.
-
-    Once is not enough: up to Python 3.11 `asyncio.wait_for`, in whatever library, loses a cancellation that comes in
-    the moment in which what it waits for is done. A lane that lived on would keep this replica out of its group for
-    ever.
-    """
-    left = set(tasks)
-    while left:
-        for task in left:
-            task.cancel()
-        _, left = await asyncio.wait(left, timeout=_CANCEL_AGAIN_S)
 
 
 def _subject_in(partition: int, partitions: int) -> str:

@@ -55,7 +55,7 @@ from chassis.facts import Fact, Incoming, Refused
 from chassis.handlers import Handlers, S
 from chassis.ledger import Connection, SubjectRow
 from chassis.publication import Publisher, parse_followed
-from chassis.telemetry import request_id
+from chassis.telemetry import of_record
 from qalqan import trust
 from qalqan.access import Access
 from qalqan.envelope import BadEnvelope, Event, from_kafka
@@ -396,9 +396,7 @@ class Rebuild(Generic[S]):
             # The line passed it over too.
             log.warning(
                 "rebuild.doubtful",
-                request_id=request_id(record.key),
-                topic=record.topic,
-                offset=record.offset,
+                **of_record(record),
                 why=str(doubt),
             )
             return
@@ -412,9 +410,7 @@ class Rebuild(Generic[S]):
             except (Doubtful, NotRegistered, BadEnvelope, Refused, KeyError, ValueError) as error:
                 log.warning(
                     "rebuild.ignored",
-                    request_id=request_id(record.key),
-                    topic=record.topic,
-                    offset=record.offset,
+                    **of_record(record),
                     why=str(error),
                 )
                 self.found.ignored += 1
@@ -458,9 +454,7 @@ class Rebuild(Generic[S]):
                     except (BadEnvelope, Doubtful, KeyError, ValueError) as error:
                         log.warning(
                             "rebuild.ignored",
-                            request_id=request_id(record.key),
-                            topic=record.topic,
-                            offset=record.offset,
+                            **of_record(record),
                             why=str(error),
                         )
                         self.found.ignored += 1

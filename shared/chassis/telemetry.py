@@ -5,7 +5,7 @@ import io
 import logging
 import sys
 from collections.abc import Callable, Iterable
-from typing import TextIO, cast
+from typing import Any, Protocol, TextIO, cast
 
 import structlog
 from structlog.typing import EventDict, WrappedLogger
@@ -13,6 +13,15 @@ from structlog.typing import EventDict, WrappedLogger
 _KEY_BYTES = 64
 _REQUESTS = 10
 _trace_of: Callable[[str], str] | None = None
+
+
+class Placed(Protocol):
+    """As much of a consumer's record as is asked here."""
+
+    key: bytes | None
+    topic: str
+    partition: int
+    offset: int
 
 
 class _Unfailing(io.TextIOBase):
@@ -34,6 +43,16 @@ class _Unfailing(io.TextIOBase):
 def request_id(key: bytes | None) -> str:
     """The request that a record is about, for a log line: its key, which may be anything, and is cut short."""
     return (key or b"")[:_KEY_BYTES].decode(errors="replace")
+
+
+def of_record(record: Placed) -> dict[str, Any]:
+    """What a log line about a record says of it: its request, and its place."""
+    return {
+        "request_id": request_id(record.key),
+        "topic": record.topic,
+        "partition": record.partition,
+        "offset": record.offset,
+    }
 
 
 def request_ids(keys: Iterable[bytes | None]) -> list[str]:

@@ -18,7 +18,7 @@ import pytest_asyncio
 
 from chassis.database import Pool, connect
 from chassis.follower import Follower
-from chassis.lanes import end
+from chassis.tasks import end
 from deploy.local.stack import Stack
 from qalqan import topics
 from qalqan.events import EVENTS, MobilizationAuthorized, PledgeAccepted, PledgeOffered, RequestRaised

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from chassis.lanes import end
+from chassis.tasks import end
 
 
 async def deaf_to_the_first(cancellations: list[str]) -> None:

@@ -23,8 +23,8 @@ import structlog
 from prometheus_client import Counter
 
 from chassis.database import TRANSIENT, Pool, patiently
-from chassis.lanes import end
 from chassis.metrics import Measure
+from chassis.tasks import Failure, end
 from services.notify.delivery.answer import Answer
 from services.notify.delivery.background import Background
 from services.notify.delivery.mail import Mail
@@ -82,7 +82,7 @@ class Dispatcher:
         self._writing = asyncio.Lock()
         self._kept: OrderedDict[int, Message] = OrderedDict()
         self._totals = Totals(0, 0, 0.0)
-        self._failed: asyncio.Future[BaseException]
+        self._failure: Failure
 
     async def run(self) -> None:
         """Dispatches whenever the lease is ours, until cancelled."""
@@ -127,7 +127,7 @@ class Dispatcher:
 
     async def _work(self) -> None:
         log.info("dispatcher.began")
-        self._failed = asyncio.get_running_loop().create_future()
+        self._failure = Failure()
         tasks = [
             asyncio.create_task(work, name=name)
             for name, work in {
@@ -138,9 +138,9 @@ class Dispatcher:
             }.items()
         ]
         for task in tasks:
-            task.add_done_callback(self._must_not_end)
+            task.add_done_callback(self._failure.must_not_end)
         try:
-            raise await self._failed
+            raise await self._failure.happened
         finally:
             await end([*tasks, *self._following.values()])
             await asyncio.gather(*(outlet.stop() for outlet in self._outlets.values()))
@@ -151,14 +151,6 @@ class Dispatcher:
                 left.clear()
             self._totals = Totals(0, 0, 0.0)
             log.info("dispatcher.ended")
-
-    def _must_not_end(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled():
-            self._fail(task.exception() or RuntimeError(f"{task.get_name()} ended by itself"))
-
-    def _fail(self, error: BaseException) -> None:
-        if not self._failed.done():
-            self._failed.set_result(error)
 
     async def _look(self) -> None:
         """Keeps up with what subscriptions there are, and takes up what is due."""
@@ -191,7 +183,7 @@ class Dispatcher:
             elif (outlet := self._outlet(subscription)) is not None:
                 self._outlets[key], self._written[key] = outlet, subscription.seq
                 self._following[key] = asyncio.create_task(outlet.follow(), name=f"telling {key}")
-                self._following[key].add_done_callback(self._must_not_end)
+                self._following[key].add_done_callback(self._failure.must_not_end)
 
     async def _spread(self) -> None:
         """Announcements wait like what failed: so they are told at least once, too."""
@@ -208,7 +200,7 @@ class Dispatcher:
             await patiently(partial(store.spread, self._pool, [entry.seq for entry in said], wanted))
 
     def _outlet(self, subscription: Subscription) -> Outlet | None:
-        common = (subscription, self._stream, self._read, self._background, self._note, self._fail)
+        common = (subscription, self._stream, self._read, self._background, self._note, self._failure.note)
         if subscription.kind == "webhook":
             return WebhookOutlet(self._webhooks.target(), *common)
         return None if self._mail is None else MailOutlet(self._mail, *common)

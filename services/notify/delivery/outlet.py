@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
+from chassis.tasks import end
 from services.notify.delivery.answer import Answer
 from services.notify.delivery.background import Background
 from services.notify.delivery.mail import Mail
@@ -83,9 +84,7 @@ class Outlet(ABC):
 
     async def stop(self) -> None:
         """Ends what is on its way; it is sent again later."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end(self._tasks)
 
     @property
     def _rests(self) -> bool:
