@@ -11,13 +11,13 @@ from chassis.database import Pool
 from chassis.lookup import Lookup
 from chassis.reading import Cursor, Limit, Page, Reads, Where, answer, guarded, listed, readable, shown, unknown
 from chassis.tokens import Tokens
-from qalqan.certificate import Certificate
+from qalqan.certificate import Certificate, Outcome
 from qalqan.events import BallotRecord, Mode, Position
 from qalqan.fields import Digest, Instant, Model, RequestId, State
 from qalqan.jsontext import canonical, digest
 from qalqan.topics import DECISIONS, partition_of
 from services.consensus import domain, store
-from services.consensus.domain.state import Ballot, Outcome
+from services.consensus.domain.state import Ballot
 
 _CLOCKS_APART = timedelta(seconds=10)
 """Between brokers: the closing event was taken by one, what settled it perhaps by another."""

@@ -124,6 +124,12 @@ class Board:
             self._projection.forget(_IN_MEMORY, {*self._unkept, *self._in_hand})
             self.kept.set()
 
+    async def reached(self, seq: int) -> None:
+        """Returns when the views hold every event up to a number."""
+        async with self._moved:
+            while self.seq < seq:
+                await self._moved.wait()
+
     async def view(self, request_id: str) -> View | None:
         """A request as it stands."""
         found = self._projection.views.get(request_id)
@@ -188,9 +194,8 @@ class Board:
             for late in self._projection.give_up(self.seq):
                 log.error("board.given_up", topic=late.topic, seq=late.seq)
         self._dirty.set()
-        if told_of:
-            async with self._moved:
-                self._moved.notify_all()
+        async with self._moved:
+            self._moved.notify_all()
 
     def _changed_to(self, view: View, seq: int) -> None:
         self._unkept[view.request_id] = view

@@ -32,6 +32,13 @@ class Source:
         return cls(network, "secretariat" if match["office"] == "secretariat" else "root", match["office"])
 
 
+def states_concerned(source: str, subject: str, of_a_request: bool) -> frozenset[str]:
+    """The states that a public event is about: who says it, and whose request it belongs to, or who is registered."""
+    said_by = Source.parse(source)
+    about = subject.partition("-")[0] if of_a_request else subject
+    return frozenset({about} | ({said_by.name} if said_by is not None and said_by.kind == "state" else set()))
+
+
 def state_source(network: str, state: str) -> str:
     """`qalqan://<network>/states/KZ`."""
     return f"qalqan://{network}/states/{state}"

@@ -5,6 +5,7 @@ from typing import Any
 
 from chassis.facts import Fact
 from qalqan import jsontext
+from qalqan.certificate import Outcome
 from qalqan.events import (
     BallotClosed,
     BallotLapsed,
@@ -21,7 +22,7 @@ from qalqan.registry import Registry
 from qalqan.sources import secretariat_source
 from qalqan.topics import INBOX_VOTES
 from services.consensus.domain.court import Court
-from services.consensus.domain.state import Ballot, Outcome, State
+from services.consensus.domain.state import Ballot, State
 
 EVENT_OF: dict[Outcome, type[BallotClosed]] = {
     "reached": ConsensusReached,

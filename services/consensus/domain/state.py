@@ -5,10 +5,9 @@ from typing import Literal
 
 from pydantic import Field
 
+from qalqan.certificate import Outcome
 from qalqan.events import BallotRecord, Mode, Position, StructuredEvent
 from qalqan.fields import Instant, Model
-
-Outcome = Literal["reached", "blocked", "lapsed", "superseded", "withdrawn"]
 
 
 class Vote(Model):

@@ -1,11 +1,7 @@
 """What is known of a message's request: the board's view of it."""
 
-import asyncio
-
 from services.notify.board import Board
 from services.notify.domain.letter import About
-
-_LOOK_AGAIN_S = 0.02
 
 
 class Background:
@@ -18,8 +14,7 @@ class Background:
         """The severity of a request once the board holds the event `seq`; None: there is no such request."""
         # The board reads the same stream beside us. However long that takes: to go on without it would be to leave out
         # for ever who wants the severe alone.
-        while self._board.seq < seq:  # noqa: ASYNC110
-            await asyncio.sleep(_LOOK_AGAIN_S)
+        await self._board.reached(seq)
         return (await self.about(request_id)).severity
 
     async def about(self, request_id: str | None) -> About:

@@ -9,7 +9,7 @@ from typing import Any
 from qalqan.envelope import Event, to_structured
 from qalqan.events import EVENTS
 from qalqan.instants import format_instant, from_millis
-from qalqan.sources import Source
+from qalqan.sources import states_concerned
 from qalqan.topics import MEMBERS
 
 
@@ -29,10 +29,7 @@ class Entry:
     @cached_property
     def states(self) -> frozenset[str]:
         """Whom it concerns: the state that says it, and the affected state of its request."""
-        source = Source.parse(self.event["source"])
-        subject = self.event.get("subject") or ""
-        affected = subject.split("-", 1)[0] if "mode" in self.event else subject
-        return frozenset({affected} | ({source.name} if source is not None and source.kind == "state" else set()))
+        return states_concerned(self.event["source"], self.event.get("subject") or "", "mode" in self.event)
 
     @cached_property
     def frame(self) -> bytes:

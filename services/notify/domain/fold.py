@@ -8,14 +8,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
+from qalqan.certificate import CLOSING
 from qalqan.events import (
     BallotClosed,
-    BallotLapsed,
     BallotOpened,
-    BallotSuperseded,
-    BallotWithdrawn,
-    ConsensusBlocked,
-    ConsensusReached,
     Coverage,
     Mobilization,
     Need,
@@ -34,6 +30,7 @@ from qalqan.events import (
     ResourceCommitted,
     ResourceDeparted,
     VoteCast,
+    type_of,
 )
 from qalqan.fields import Model
 from services.notify.domain.view import (
@@ -41,7 +38,6 @@ from services.notify.domain.view import (
     CoveragePoint,
     MobilizationView,
     NeedView,
-    Outcome,
     PledgeView,
     PositionView,
     View,
@@ -50,14 +46,6 @@ from services.notify.domain.waits import waits
 
 _POINTS: Final = 400
 """Points of a coverage curve; beyond it every second one of the older half goes."""
-
-_OUTCOMES: Final[dict[type[BallotClosed], Outcome]] = {
-    ConsensusReached: "reached",
-    ConsensusBlocked: "blocked",
-    BallotLapsed: "lapsed",
-    BallotSuperseded: "superseded",
-    BallotWithdrawn: "withdrawn",
-}
 
 
 class TooEarly(Exception):
@@ -185,7 +173,7 @@ def _closed(view: View, data: BallotClosed) -> View:
     }
     result = {
         "positions": {**known, **ballot.positions},  # the votes themselves may be read after what they led to
-        "outcome": _OUTCOMES[type(data)],
+        "outcome": CLOSING[type_of(type(data).__name__)],
         "decided_at": data.decided_at,
         "decision_digest": data.decision_digest,
         "blocked_by": data.blocked_by,

@@ -4,11 +4,11 @@ from typing import Final, Literal
 
 from pydantic import Field
 
+from qalqan.certificate import Outcome
 from qalqan.events import Coverage, Emergency, Line, Mode, Need, Objection, Position, Severity
 from qalqan.fields import Digest, Identifier, Instant, Model, Place, Quantity, RequestId, Revision, State, Unit
 
 Status = Literal["anticipated", "open", "cancelled", "closed"]
-Outcome = Literal["reached", "blocked", "lapsed", "superseded", "withdrawn"]
 Standing = Literal["offered", "accepted", "declined", "withdrawn"]
 
 

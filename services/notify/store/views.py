@@ -3,13 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, get_args
 
 from chassis.database import AT_LEISURE, Pool
+from qalqan.events import Severity
 from services.notify.domain.turns import Turn
 from services.notify.domain.view import View
 
-_SEVERITIES = ("Extreme", "Severe", "Moderate", "Minor", "Unknown")
+_SEVERITIES = get_args(Severity)
+"""The most severe first."""
 
 _GOES_ON = "turn.ended_at is null and excluded.next_at <= now()"
 """Else what had ended comes again, or what was late has a new time: all anew."""

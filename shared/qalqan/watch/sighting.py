@@ -8,7 +8,7 @@ from qalqan.client import Message
 from qalqan.envelope import to_structured
 from qalqan.events import EVENTS, type_of
 from qalqan.instants import format_instant, from_millis
-from qalqan.sources import Source
+from qalqan.sources import Source, states_concerned
 from qalqan.topics import BY_NAME, REQUEST_TOPICS
 
 
@@ -83,11 +83,10 @@ class Wanted:
         ]
 
 
-def states_of(sighting: Sighting) -> set[str]:
-    """The states an event is about: who says it, and whose request it belongs to, or who is registered."""
-    source, about = sighting.source, sighting.request_id or sighting.message.event.subject or ""
-    found = {source.name} if source is not None and source.kind == "state" else set()
-    return found | {about.partition("-")[0] if sighting.request_id else about}
+def states_of(sighting: Sighting) -> frozenset[str]:
+    """The states an event is about."""
+    event = sighting.message.event
+    return states_concerned(event.source, event.subject or "", sighting.request_id is not None)
 
 
 def name_of(text: str) -> str | None:
