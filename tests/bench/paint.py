@@ -2,10 +2,10 @@
 
 import asyncio
 import contextlib
-import json
 import random
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -13,10 +13,12 @@ from typing import Any
 import httpx2
 from playwright.async_api import Browser, CDPSession, Page
 
+from tests import sse
 from tests.bench.figures import Figure, Side
 from tests.bench.ground import Ground, Signed, new_request_ids, opened, progress
 from tests.browser import chromium
 from tests.conftest import pledge_data
+from tests.meanwhile import meanwhile
 
 PER_SECOND = 100
 _REQUESTS = 60
@@ -156,40 +158,26 @@ async def _first_paint(browser: Browser, address: str, token: str) -> dict[str, 
         return found
 
 
-@contextlib.asynccontextmanager
-async def _reading(http: httpx2.AsyncClient, after: int, seen: Seen) -> AsyncIterator[None]:
+def _reading(http: httpx2.AsyncClient, after: int, seen: Seen) -> AbstractAsyncContextManager[None]:
     """Reads cards while the block runs."""
 
     async def read() -> None:
         async with http.stream("GET", "/board/live", headers={"Last-Event-ID": str(after)}) as answer:
-            async for line in answer.aiter_lines():
-                if line.startswith("data: "):
-                    card = json.loads(line.removeprefix("data: "))
-                    seen.append((card["request_id"], card["seq"], time.time() * 1000))
+            async for _, card in sse.events(answer):
+                seen.append((card["request_id"], card["seq"], time.time() * 1000))
 
-    task = asyncio.create_task(read())
-    try:
-        yield
-    finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+    return meanwhile(read())
 
 
 async def _happened(http: httpx2.AsyncClient, after: int, count: int) -> list[Happened]:
     """What stands in the stream behind that number."""
     found: list[Happened] = []
     async with http.stream("GET", "/stream", headers={"Last-Event-ID": str(after)}) as answer:
-        seq = 0
-        async for line in answer.aiter_lines():
-            if line.startswith("id: "):
-                seq = int(line.removeprefix("id: "))
-            elif line.startswith("data: "):
-                event = json.loads(line.removeprefix("data: "))
-                at = datetime.fromisoformat(event["appendedtime"]).timestamp() * 1000
-                found.append(Happened(seq, event["subject"], at))
-                if len(found) == count:
-                    return found
+        async for seq, event in sse.events(answer):
+            at = datetime.fromisoformat(event["appendedtime"]).timestamp() * 1000
+            found.append(Happened(seq, event["subject"], at))
+            if len(found) == count:
+                return found
     raise AssertionError("the stream ended")
 
 

@@ -4,15 +4,16 @@ Emergencies that happened stand as they are known; needs and offers are shortene
 """
 
 import asyncio
-import contextlib
 import itertools
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import Awaitable, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from qalqan.client import Ballot, Client, Submission
 from qalqan.instants import format_instant
+from tests.meanwhile import meanwhile
 
 Party = dict[str, Client]
 
@@ -264,8 +265,7 @@ async def play(states: Party, pause_s: float = 0.0) -> Ballot:
     return still_open
 
 
-@contextlib.asynccontextmanager
-async def busy(states: Party, ballot: Ballot) -> AsyncIterator[None]:
+def busy(states: Party, ballot: Ballot) -> AbstractAsyncContextManager[None]:
     """While the block runs, AZ corrects its vote some thirty times a second: something to see in the streams."""
 
     async def correct() -> None:
@@ -273,10 +273,4 @@ async def busy(states: Party, ballot: Ballot) -> AsyncIterator[None]:
             await states["AZ"].vote(ballot, "approve", sequence=sequence)
             await asyncio.sleep(0.03)
 
-    task = asyncio.create_task(correct())
-    try:
-        yield
-    finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+    return meanwhile(correct())

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import itertools
 from collections.abc import AsyncIterator, Collection, Sequence
+from contextlib import AbstractAsyncContextManager
 
 import asyncpg
 import httpx2
@@ -12,6 +13,7 @@ from deploy.local.stack import Stack
 from qalqan.client import Message
 from tests.chaos.replicas import Replica
 from tests.integration.test_http import Reader
+from tests.meanwhile import meanwhile
 
 _SILENCE_S = 1.5
 """After which a reader turns to the other replica: one that is frozen says nothing."""
@@ -44,16 +46,9 @@ class Audience:
         """The number of the last event it was told."""
         return self._reader.told[-1].seq if self._reader.told else self.begins_after
 
-    @contextlib.asynccontextmanager
-    async def listening(self, replicas: Sequence[Replica]) -> AsyncIterator[None]:
+    def listening(self, replicas: Sequence[Replica]) -> AbstractAsyncContextManager[None]:
         """Reads while the block runs, of one replica after the other."""
-        task = asyncio.create_task(self._listen(replicas), name="audience")
-        try:
-            yield
-        finally:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+        return meanwhile(self._listen(replicas))
 
     async def _listen(self, replicas: Sequence[Replica]) -> None:
         for replica in itertools.cycle(replicas):

@@ -36,6 +36,7 @@ from services.notify.store import events, views
 from services.notify.store import turns as store
 from services.notify.stream import Stream
 from services.notify.turns import Turns
+from tests import sse
 from tests.integration.stranger import PATIENCE_S, Stranger
 from tests.unit.builders import example
 from tests.unit.test_projection import LINE, seen, told
@@ -91,13 +92,8 @@ class Notify:
 
 
 async def _events(answer: httpx2.Response) -> AsyncIterator[Json]:
-    number = 0
-    async for line in answer.aiter_lines():
-        name, _, text = line.partition(": ")
-        if name == "id":
-            number = int(text)
-        elif name == "data":
-            yield {"id": number, **json.loads(text)}
+    async for number, data in sse.events(answer):
+        yield {"id": number, **data}
 
 
 def positions(view: Json) -> Json:

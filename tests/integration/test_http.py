@@ -20,6 +20,7 @@ from qalqan.instants import format_instant, parse_instant
 from qalqan.runinfo import RunInfo
 from qalqan.signing import Ed25519Key
 from qalqan.topics import Topic, partition_of
+from tests import sse
 from tests.conftest import pledge_data
 from tests.integration.stranger import OWNERS, PATIENCE_S, Stranger
 
@@ -346,16 +347,10 @@ class Reader:
             yield self._events(answer)
 
     async def _events(self, answer: httpx2.Response) -> AsyncIterator[Told]:
-        fields: dict[str, str] = {}
-        async for line in answer.aiter_lines():
-            if line:
-                name, _, value = line.partition(":")
-                fields[name] = value.removeprefix(" ")
-            elif "data" in fields:
-                told = Told(int(fields["id"]), json.loads(fields["data"]))
-                fields = {}
-                self.told.append(told)
-                yield told
+        async for seq, event in sse.events(answer):
+            told = Told(seq, event)
+            self.told.append(told)
+            yield told
 
     async def until_balloted(self, events: AsyncIterator[Told], *request_ids: str) -> None:
         """Reads on until a ballot on each request was opened."""
