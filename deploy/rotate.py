@@ -5,7 +5,6 @@ the other, then the old one is taken out of use. Nothing that was signed before 
 """
 
 import asyncio
-import os
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,11 +19,11 @@ from qalqan import enrolment
 from qalqan.client import Client, Doubtful
 from qalqan.complaints import why_unreadable
 from qalqan.enrolment import NotEnrolled, Registrar
-from qalqan.keys import read_key
+from qalqan.keys import new_key, read_key
 from qalqan.reach import BadInput, address, kafka, root_of
 from qalqan.registry import Root
 from qalqan.runinfo import NotRunning, RunInfo
-from qalqan.signing import Ed25519Key, SigningKey
+from qalqan.signing import SigningKey
 from qalqan.sources import root_source, secretariat_source, service_source
 
 OFFICE = "secretariat-office"
@@ -56,7 +55,7 @@ def rotate(
             what, key_id = (lambda registrar: registrar.revoke(revoke, "rotated")), revoke
         else:
             assert out is not None
-            new = _new(out)
+            new = new_key(out)
             what, key_id = (lambda registrar: _register(registrar, trusted, whose, new)), new.key_id
         where = asyncio.run(_at_the_register(trusted, whose, signer, address(url, "secretariat"), what))
     except NotEnrolled as error:
@@ -89,13 +88,6 @@ def _key(file: Path) -> SigningKey:
         return read_key(file)
     except (OSError, ValueError) as error:
         _stop(f"{file}: {why_unreadable(error)}")
-
-
-def _new(out: Path) -> Ed25519Key:
-    key = Ed25519Key.generate()
-    with os.fdopen(os.open(out, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as opened:
-        opened.write(key.to_pem())
-    return key
 
 
 def _stop(why: str) -> NoReturn:

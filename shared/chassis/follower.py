@@ -15,7 +15,7 @@ from qalqan import trust
 from qalqan.access import Access
 from qalqan.envelope import BadEnvelope, from_kafka
 from qalqan.instants import to_millis
-from qalqan.registry import NotRegistered, Registry, Root
+from qalqan.registry import Registry, Root
 from qalqan.topics import MEMBERS
 
 log = structlog.get_logger()
@@ -121,14 +121,12 @@ class Follower:
                 await asyncio.sleep(_POLL_MS / 1000)
                 continue
             for record in found.get(_TP, ()):
-                self.registry.next_offset = record.offset
                 try:
-                    self.registry.apply(from_kafka(record.key, record.headers, record.value))
-                except (NotRegistered, BadEnvelope) as error:
-                    # Somebody wrote to `members` who may not: it changes nothing, and everybody sees the
-                    # same.
-                    log.error("members.ignored", offset=record.offset, why=str(error))
-                self.registry.next_offset = record.offset + 1
+                    why = self.registry.take(record.offset, from_kafka(record.key, record.headers, record.value))
+                except BadEnvelope as error:
+                    why, self.registry.next_offset = str(error), record.offset + 1
+                if why is not None:
+                    log.error("members.ignored", offset=record.offset, why=why)
             if found:
                 async with self._moved:
                     self._moved.notify_all()

@@ -24,7 +24,7 @@ from qalqan.complaints import complaints
 from qalqan.envelope import Event, from_kafka, to_kafka
 from qalqan.events import EVENTS, BallotClosed, BallotOpened, SubmissionRejected, type_of
 from qalqan.instants import format_instant, from_millis
-from qalqan.registry import NotRegistered, Registry, Root
+from qalqan.registry import Registry, Root
 from qalqan.runinfo import RunInfo
 from qalqan.signing import Ed25519Key, SigningKey, sign
 from qalqan.sources import state_source
@@ -395,12 +395,8 @@ class Client:
                 self.registry.next_offset = max(self.registry.next_offset, *feed._ends.values())
 
     def _fold_member(self, message: Message) -> None:
-        try:
-            self.registry.next_offset = message.offset
-            self.registry.apply(message.event)
-        except NotRegistered as error:
-            self._refused[message.offset] = str(error)
-        self.registry.next_offset = message.offset + 1
+        if (why := self.registry.take(message.offset, message.event)) is not None:
+            self._refused[message.offset] = why
 
 
 class Feed:

@@ -18,7 +18,7 @@ from qalqan.envelope import Event, from_base64, to_base64, to_http
 from qalqan.events import Scope, type_of
 from qalqan.fields import KeyId, Model
 from qalqan.instants import format_instant
-from qalqan.registry import NotRegistered, Registry, possession_claim
+from qalqan.registry import Registry, possession_claim
 from qalqan.signing import PublicKey, SigningKey, sign
 from qalqan.sources import Source, secretariat_source, state_source
 
@@ -149,9 +149,5 @@ class Registrar:
         """As it stands now."""
         register = Registry(self._client.root)
         for message in await self._client.read([topics.MEMBERS]):
-            register.next_offset = message.offset
-            try:
-                register.apply(message.event)
-            except NotRegistered:
-                continue  # it changes nothing, as for every service
+            register.take(message.offset, message.event)
         return register

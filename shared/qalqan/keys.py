@@ -30,6 +30,16 @@ def read_key(file: Path) -> "Ed25519Key | EcdsaP256Key":
         return EcdsaP256Key.from_pem(pem)
 
 
+def new_key(out: Path) -> "Ed25519Key":
+    """A new key, in a new file that only its owner can read. OSError: it cannot be made, or is there already."""
+    from qalqan.signing import Ed25519Key
+
+    key = Ed25519Key.generate()
+    with os.fdopen(os.open(out, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as opened:
+        opened.write(key.to_pem())
+    return key
+
+
 @app.callback(invoke_without_command=True)
 def keys(context: typer.Context) -> None:
     """Show the keys of a directory, or make a new one."""
@@ -75,15 +85,11 @@ def new(
 
     It counts for nothing until the Secretariat has registered it.
     """
-    from qalqan.signing import Ed25519Key
-
     if not _STATE.fullmatch(state):
         typer.echo(f"{state}: not a state's code such as KZ or TRNC", err=True)
         raise typer.Exit(2)
-    key = Ed25519Key.generate()
     try:
-        with os.fdopen(os.open(out, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as opened:
-            opened.write(key.to_pem())
+        key = new_key(out)
     except OSError as error:
         typer.echo(f"{out}: {error.strerror}", err=True)
         raise typer.Exit(2) from error

@@ -143,6 +143,20 @@ class Registry:
         """The members (not observers, not partners) at that instant, sorted: whose position counts."""
         return sorted(m.state for m in self.members() if m.status == "member" and m.stands_at(instant))
 
+    def take(self, offset: int, event: Event) -> str | None:
+        """Folds the record at an offset of `members`, and is as far as behind it; why it does not hold, if it does not.
+
+        Somebody wrote there who may not: that changes nothing, and everybody sees the same.
+        """
+        self.next_offset = offset
+        try:
+            self.apply(event)
+        except NotRegistered as error:
+            return str(error)
+        finally:
+            self.next_offset = offset + 1
+        return None
+
     def apply(self, event: Event) -> bool:
         """Folds the next event of `members`. NotRegistered: it does not hold and changes nothing.
 

@@ -16,7 +16,7 @@ from qalqan.client import Message
 from qalqan.envelope import from_structured
 from qalqan.events import KeyRegistered, KeyRevoked, MemberRegistered
 from qalqan.instants import from_millis, parse_instant, to_millis
-from qalqan.registry import NotRegistered, Registry, Root
+from qalqan.registry import Registry, Root
 from qalqan.watch.sighting import Sighting, Wanted
 
 _SILENCE_S = 45.0
@@ -60,13 +60,9 @@ class Members:
             message = message_of(body)
             if message is None or message.topic != topics.MEMBERS.name:
                 continue
-            self._registry.next_offset = message.offset
-            try:
-                self._registry.apply(message.event)
-            except NotRegistered as error:
-                self._refused[message.offset] = str(error)
+            if (why := self._registry.take(message.offset, message.event)) is not None:
+                self._refused[message.offset] = why
             async with self._moved:
-                self._registry.next_offset = message.offset + 1
                 self._moved.notify_all()
 
     async def doubt(self, message: Message) -> str | None:
